@@ -1,0 +1,125 @@
+"""The command line: ``python -m stratum`` and the script ``stratum``.
+
+A command is a row of `COMMANDS`: its name, one sentence, a function that adds its arguments and
+one that runs it. What a command needs is imported when it runs, so that ``--help`` and
+``--version`` stay quick and work without the packages of the demonstration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand.
+
+    Attributes
+    ----------
+    name : str
+        What is typed.
+    summary : str
+        One sentence for ``--help``.
+    add_arguments : callable
+        Is handed the command's own parser.
+    run : callable
+        Is handed the parsed arguments; returns the exit status.
+    """
+
+    name: str
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def positive(text: str) -> int:
+    """A whole number above zero."""
+    try:
+        value = int(text.replace("_", "").replace(",", ""))
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"a whole number above zero is needed, not {text!r}")
+    return value
+
+
+def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``demo``."""
+    parser.add_argument(
+        "workload",
+        nargs="?",
+        choices=["flights", "uk-housing"],
+        default="flights",
+        help="which data and pipelines (default: %(default)s)",
+    )
+    parser.add_argument("--rows", type=positive, metavar="N", help="rows of the data to take")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="also run plain skrub on the same, in a process of its own",
+    )
+    parser.add_argument(
+        "--csv",
+        metavar="FILE",
+        help="the price-paid file, for uk-housing; without it a table like it is generated",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="for rows, folds and tuning (default: %(default)s)"
+    )
+    parser.add_argument("--explain", action="store_true", help="print the plans")
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """Run ``demo``."""
+    from ..demo.run import DemoError, demo
+
+    try:
+        demo(
+            options.workload,
+            rows=options.rows,
+            compare=options.compare,
+            csv=options.csv,
+            seed=options.seed,
+            explain=options.explain,
+        )
+    except DemoError as error:
+        print(f"stratum demo: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "demo",
+        "Send a batch of pipelines on real data, tune the winner, show what was shared.",
+        add_demo_arguments,
+        run_demo,
+    ),
+)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="stratum", description="Runs batches of skrub searches with their work shared."
+    )
+    version = importlib.metadata.version("stratum")
+    parser.add_argument("--version", action="version", version=f"stratum {version}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        added = commands.add_parser(
+            command.name, help=command.summary, description=command.summary
+        )
+        command.add_arguments(added)
+        added.set_defaults(run=command.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = make_parser().parse_args(arguments)
+    return options.run(options)

@@ -1,0 +1,1065 @@
+/* run.c - the scheduler and its workers (see stratum/run.h).
+ *
+ * A task is a node's part in one run.  States:
+ *
+ *     IDLE -> WAITING -> READY -> RUNNING -> DONE
+ *                                    |-> FAILED
+ *                                    `-> WAITING   (it chose an input, or became another node)
+ *
+ * Every reader of a task's output holds a use of it; the last use frees the values, or, if the task has
+ * not begun, drops it.  All fields of tasks are guarded by the run's lock, which is never held while an
+ * operator runs.
+ *
+ * Which ready task comes next: the lower wave (so that one fold's intermediates go before the next
+ * fold's come), then the longer path to a root.  Under a host with a global lock two nodes that hold it
+ * gain next to nothing side by side, so a worker prefers a node that does not hold it while another
+ * worker is inside one that does.  Small nodes that hold it never run beside each other at all:
+ * handing the lock to and fro costs more than they do.
+ */
+#include "../graph/graph.h"
+#include "stratum/run.h"
+
+#include <errno.h>
+#include <time.h>
+
+typedef struct st_task st_task;
+typedef enum tstate { IDLE, WAITING, READY, RUNNING, DONE, FAILED } tstate;
+
+typedef struct reader {
+    st_task *t;
+    uint32_t life;
+} reader;
+
+struct st_task {
+    st_node *node;
+    tstate state;
+    size_t missing; /* inputs (or the target) that are not final yet */
+    st_value **out;
+    uint32_t *uses; /* readers of each port now, then the same ever: 2 * n_out */
+    size_t total;   /* all readers and pins */
+    ST_VEC(reader) readers; /* tasks to tell when this one is final */
+    uint32_t life;  /* grows when the task is dropped: what it asked for before is void */
+    st_value *error;
+    st_node *at; /* where the error arose */
+    st_error err;
+    st_ref becomes;   /* node != NULL: the value comes from there */
+    size_t held;      /* so many inputs, from the first, count a use by this task */
+    bool poisoned;    /* one of its inputs failed */
+    bool ran, queued, abandoned;
+    void *worker;
+    double prio, seconds, claimed;
+    uint32_t users; /* scratch of st_run_share */
+    uint64_t mark;
+    int wave, q;
+    size_t heap_at;
+    st_task *next_final, *next_drop; /* lists that replace recursion */
+};
+
+typedef ST_VEC(st_task *) heap;
+
+enum { Q_CALLER, Q_GIL, Q_FREE, N_QUEUES };
+
+typedef struct root {
+    st_task *t;
+    uint32_t port;
+    bool told;
+} root;
+
+struct st_run {
+    st_graph *g;
+    const st_alloc *a;
+    int n_threads;
+    pthread_mutex_t lock;
+    pthread_cond_t work; /* something is ready, or the run ends */
+    pthread_cond_t done; /* something is final, or a caller's task is ready */
+    size_t refs;         /* the owner and each worker inside */
+    /* guarded by lock: */
+    ST_VEC(st_task *) tasks;
+    ST_VEC(root) roots;
+    heap q[N_QUEUES];
+    size_t running, gil_running, workers, untold;
+    bool canceled, closing, finishing, dropping;
+    st_task *finals, **finals_end, *drops;
+    uint64_t walk;
+    st_run_stats stats;
+};
+
+struct st_keep {
+    size_t n;
+    st_task *t[];
+};
+
+static double now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+/* -- The queues ---------------------------------------------------------------------------- */
+
+static bool before(const st_task *a, const st_task *b)
+{
+    if (a->wave != b->wave) return a->wave < b->wave;
+    if (a->prio != b->prio) return a->prio > b->prio;
+    return a->node->id < b->node->id;
+}
+
+static void heap_up(heap *h, size_t i)
+{
+    while (i > 0 && before(h->v[i], h->v[(i - 1) / 2])) {
+        st_task *t = h->v[i];
+        h->v[i] = h->v[(i - 1) / 2];
+        h->v[(i - 1) / 2] = t;
+        h->v[i]->heap_at = i;
+        i = (i - 1) / 2;
+        h->v[i]->heap_at = i;
+    }
+}
+
+static void heap_down(heap *h, size_t i)
+{
+    for (;;) {
+        size_t c = 2 * i + 1;
+        if (c >= h->n) return;
+        if (c + 1 < h->n && before(h->v[c + 1], h->v[c])) c++;
+        if (!before(h->v[c], h->v[i])) return;
+        st_task *t = h->v[i];
+        h->v[i] = h->v[c];
+        h->v[c] = t;
+        h->v[i]->heap_at = i;
+        h->v[c]->heap_at = c;
+        i = c;
+    }
+}
+
+static void heap_remove(heap *h, st_task *t)
+{
+    size_t i = t->heap_at;
+    st_task *last = h->v[--h->n];
+    if (last != t) {
+        h->v[i] = last;
+        last->heap_at = i;
+        heap_up(h, i);
+        heap_down(h, last->heap_at);
+    }
+    t->queued = false;
+}
+
+static bool on_caller(const st_task *t)
+{
+    uint32_t p = t->node->op->props;
+    return !(p & ST_P_THREAD_SAFE) || (t->node->flags & ST_N_CALLER);
+}
+
+static bool holds_gil(const st_task *t)
+{
+    return (t->node->op->props & ST_P_HOLDS_GIL) && !(t->node->flags & ST_N_FREE);
+}
+
+static int queue_of(const st_task *t)
+{
+    return on_caller(t) ? Q_CALLER : holds_gil(t) || (t->node->flags & ST_N_SMALL) ? Q_GIL : Q_FREE;
+}
+
+/* The queues hold at most as many tasks as there are, and were grown when a task was made: putting one
+ * into a queue cannot fail. */
+static void enqueue(st_run *r, st_task *t)
+{
+    t->q = queue_of(t);
+    heap *h = &r->q[t->q];
+    t->state = READY;
+    t->queued = true;
+    t->heap_at = h->n;
+    h->v[h->n++] = t;
+    heap_up(h, t->heap_at);
+    if (t->q == Q_CALLER || r->workers == 0)
+        pthread_cond_broadcast(&r->done);
+    else
+        pthread_cond_signal(&r->work);
+}
+
+/* -- Tasks --------------------------------------------------------------------------------- */
+
+static size_t n_eager(const st_node *n) { return n->op->props & ST_P_CHOOSES ? (n->n_in ? 1 : 0) : n->n_in; }
+
+static bool is_final(const st_task *t) { return t->state == DONE || t->state == FAILED; }
+
+static int task_of(st_run *r, st_node *n, st_task **out)
+{
+    if (n->task) {
+        *out = (st_task *)n->task;
+        return ST_OK;
+    }
+    for (int q = 0; q < N_QUEUES; q++) {
+        size_t need = r->tasks.n + 1;
+        if (need > r->q[q].cap)
+            ST_TRY(st_vec_grow_(r->a, (void **)&r->q[q].v, &r->q[q].cap, need, sizeof *r->q[q].v));
+    }
+    ST_TRY(st_vec_reserve(r->a, &r->tasks, 1));
+    st_task *t = st_mem_zero(r->a, sizeof *t);
+    size_t k = n->op->n_out ? n->op->n_out : 1;
+    if (t) {
+        t->out = st_mem_zero(r->a, k * sizeof *t->out);
+        t->uses = st_mem_zero(r->a, 2 * k * sizeof *t->uses);
+    }
+    if (!t || !t->out || !t->uses) {
+        if (t) {
+            st_mem_free(r->a, t->out);
+            st_mem_free(r->a, t->uses);
+        }
+        st_mem_free(r->a, t);
+        return ST_ENOMEM;
+    }
+    t->node = st_node_retain(n);
+    t->wave = INT32_MAX;
+    r->tasks.v[r->tasks.n++] = t;
+    r->stats.tasks++;
+    n->task = (struct st_task *)t;
+    *out = t;
+    return ST_OK;
+}
+
+/* Values to release once the lock is free again: a host's release must not run under it. */
+typedef struct trash {
+    ST_VEC(st_value *) v;
+} trash;
+
+static void throw_away(st_run *r, trash *x, st_value *v)
+{
+    if (!v) return;
+    if (st_vec_reserve(r->a, &x->v, 1) == ST_OK)
+        x->v.v[x->v.n++] = v;
+    else
+        st_value_release(v); /* out of memory: a host's release only queues, so this is safe, if not tidy */
+}
+
+static void empty(st_run *r, trash *x)
+{
+    for (size_t i = 0; i < x->v.n; i++)
+        st_value_release(x->v.v[i]);
+    st_vec_free(r->a, &x->v);
+}
+
+static void use(st_task *t, uint32_t port)
+{
+    t->uses[port]++;
+    t->uses[t->node->op->n_out + port]++;
+    t->total++;
+}
+
+static void free_values(st_run *r, st_task *t, trash *x)
+{
+    for (uint32_t p = 0; p < t->node->op->n_out; p++) {
+        throw_away(r, x, t->out[p]);
+        t->out[p] = NULL;
+    }
+}
+
+/* One reader less.  Frees values that nobody reads; a task that has not begun and that nobody waits for
+ * any more goes to the list of tasks to drop. */
+static void drop_edge(st_run *r, st_task *t, uint32_t port, trash *x)
+{
+    t->total--;
+    if (--t->uses[port] == 0 && t->state == DONE) {
+        throw_away(r, x, t->out[port]);
+        t->out[port] = NULL;
+    }
+    if (t->total == 0 && (t->state == READY || t->state == WAITING)) {
+        if (t->queued) heap_remove(&r->q[t->q], t);
+        t->state = IDLE;
+        t->life++;
+        t->next_drop = r->drops;
+        r->drops = t;
+    }
+}
+
+static void drop_inputs(st_run *r, st_task *t, trash *x)
+{
+    if (t->becomes.node) {
+        st_node *b = t->becomes.node;
+        t->becomes.node = NULL;
+        drop_edge(r, (st_task *)b->task, t->becomes.port, x);
+        st_node_release(b); /* its task holds it too: this frees nothing here */
+    }
+    size_t held = t->held;
+    t->held = 0;
+    for (size_t i = 0; i < held; i++)
+        drop_edge(r, (st_task *)t->node->in[i].node->task, t->node->in[i].port, x);
+}
+
+/* Drop what is in the list; a loop, as dropping a task may add its inputs to the list. */
+static void drop_all(st_run *r, trash *x)
+{
+    if (r->dropping) return;
+    r->dropping = true;
+    while (r->drops) {
+        st_task *t = r->drops;
+        r->drops = t->next_drop;
+        drop_inputs(r, t, x);
+    }
+    r->dropping = false;
+}
+
+static void unuse(st_run *r, st_task *t, uint32_t port, trash *x)
+{
+    drop_edge(r, t, port, x);
+    drop_all(r, x);
+}
+
+static void release_inputs(st_run *r, st_task *t, trash *x)
+{
+    drop_inputs(r, t, x);
+    drop_all(r, x);
+}
+
+/* `t` is final (its state says how): tell its readers, and theirs, in a loop. */
+static void finish(st_run *r, st_task *t, trash *x);
+
+static void fail_task(st_run *r, st_task *t, st_value *error, st_node *at, const st_error *err, trash *x)
+{
+    if (t->queued) heap_remove(&r->q[t->q], t);
+    t->state = FAILED;
+    t->error = st_value_retain(error);
+    t->at = at;
+    if (err) t->err = *err;
+    r->stats.failed++;
+    finish(r, t, x);
+}
+
+/* Inputs in order: the first that is not final stops the look, the first that failed fails the task. */
+static void check_poison(st_run *r, st_task *t, trash *x)
+{
+    if (t->state != WAITING || !t->poisoned || (t->node->op->props & ST_P_TOLERANT)) return;
+    st_task *bad = NULL;
+    if (t->becomes.node) {
+        st_task *b = (st_task *)t->becomes.node->task;
+        if (b->state == FAILED) bad = b;
+    } else {
+        for (size_t i = 0; i < n_eager(t->node); i++) {
+            st_task *m = (st_task *)t->node->in[i].node->task;
+            if (!is_final(m)) {
+                if (ST_FAULT(6)) bad = NULL; /* planted: the last failure is reported, not the first */
+                break;
+            }
+            if (m->state == FAILED) {
+                bad = m;
+                if (!ST_FAULT(6)) break;
+            }
+        }
+    }
+    if (bad) fail_task(r, t, bad->error, bad->at, &bad->err, x);
+}
+
+/* What a task that became another node, or chose one of its inputs, waits for is done. */
+static void forward(st_run *r, st_task *t, trash *x)
+{
+    st_task *m = (st_task *)t->becomes.node->task;
+    t->out[0] = st_value_retain(m->out[t->becomes.port]);
+    t->state = DONE;
+    finish(r, t, x);
+}
+
+static void tell(st_run *r, st_task *t, trash *x)
+{
+    release_inputs(r, t, x);
+    for (size_t i = 0; i < t->readers.n; i++) {
+        st_task *c = t->readers.v[i].t;
+        if (c->state != WAITING || c->life != t->readers.v[i].life) continue;
+        if (t->state == FAILED) c->poisoned = true;
+        c->missing--;
+        if (c->poisoned && !(c->node->op->props & ST_P_TOLERANT))
+            check_poison(r, c, x);
+        else if (c->missing == 0 && c->becomes.node)
+            forward(r, c, x);
+        else if (c->missing == 0)
+            enqueue(r, c);
+    }
+    t->readers.n = 0;
+    if (t->total == 0 && t->state == DONE) free_values(r, t, x);
+}
+
+static void finish(st_run *r, st_task *t, trash *x)
+{
+    t->next_final = NULL;
+    if (r->finals)
+        *r->finals_end = t;
+    else
+        r->finals = t;
+    r->finals_end = &t->next_final;
+    if (r->finishing) return;
+    r->finishing = true;
+    while (r->finals) {
+        st_task *f = r->finals;
+        tell(r, f, x); /* may append to the list */
+        r->finals = f->next_final;
+    }
+    r->finishing = false;
+    pthread_cond_broadcast(&r->done);
+}
+
+/* A reader wants a task that is done but whose value was freed: it has to run again. */
+static void revive(st_run *r, st_task *m, uint32_t port, trash *x)
+{
+    if (m->state != DONE || m->out[port]) return;
+    m->state = IDLE;
+    free_values(r, m, x);
+    r->stats.recomputed++;
+}
+
+/* Take bound values if every output has one. */
+static bool take_bound(st_run *r, st_task *t, trash *x)
+{
+    st_node *n = t->node;
+    for (uint32_t p = 0; p < n->op->n_out; p++) {
+        st_value *v = st_node_bound(n, p);
+        if (!v) {
+            for (uint32_t k = 0; k < p; k++) {
+                throw_away(r, x, t->out[k]);
+                t->out[k] = NULL;
+            }
+            return false;
+        }
+        t->out[p] = v;
+    }
+    r->stats.reused++;
+    return n->op->n_out > 0;
+}
+
+/* Start `first` (IDLE, used by somebody) and what it needs.  Iterative. */
+static int start(st_run *r, st_task *first, trash *x)
+{
+    struct step {
+        st_task *t;
+        size_t i;
+    };
+    ST_VEC(struct step) stack = {0};
+    int rc = st_vec_reserve(r->a, &stack, 1);
+    if (rc == ST_OK) stack.v[stack.n++] = (struct step){first, 0};
+    if (rc == ST_OK) {
+        if (take_bound(r, first, x)) {
+            first->state = DONE;
+            stack.n--;
+            finish(r, first, x);
+        } else {
+            first->state = WAITING;
+            first->missing = 1; /* held until every input has been looked at */
+            first->poisoned = false;
+        }
+    }
+    while (stack.n && rc == ST_OK) {
+        struct step *s = &stack.v[stack.n - 1];
+        st_task *t = s->t;
+        if (s->i < n_eager(t->node)) {
+            st_ref in = t->node->in[s->i++];
+            st_task *m;
+            rc = task_of(r, in.node, &m);
+            if (rc != ST_OK) break;
+            use(m, in.port);
+            t->held++;
+            if (!m->queued && m->wave > t->wave) m->wave = t->wave;
+            if (!m->queued && m->prio < t->prio) m->prio = t->prio;
+            revive(r, m, in.port, x);
+            if (m->state == FAILED) t->poisoned = true;
+            if (is_final(m)) continue;
+            rc = st_vec_reserve(r->a, &m->readers, 1);
+            if (rc != ST_OK) break;
+            m->readers.v[m->readers.n++] = (reader){t, t->life};
+            t->missing++;
+            if (m->state != IDLE) continue;
+            if (take_bound(r, m, x)) {
+                m->state = DONE;
+                m->readers.n--;
+                t->missing--;
+                continue;
+            }
+            m->state = WAITING;
+            m->missing = 1;
+            m->poisoned = false;
+            rc = st_vec_reserve(r->a, &stack, 1);
+            if (rc == ST_OK) stack.v[stack.n++] = (struct step){m, 0};
+        } else {
+            stack.n--;
+            t->missing--;
+            if (t->poisoned && !(t->node->op->props & ST_P_TOLERANT))
+                check_poison(r, t, x);
+            else if (t->missing == 0 && t->state == WAITING)
+                enqueue(r, t);
+        }
+    }
+    st_vec_free(r->a, &stack);
+    return rc;
+}
+
+/* `t` takes its value from `ref`, which is started if need be. */
+static int become(st_run *r, st_task *t, st_ref ref, trash *x)
+{
+    st_task *m;
+    ST_TRY(task_of(r, ref.node, &m));
+    ST_TRY(st_vec_reserve(r->a, &m->readers, 1));
+    t->state = WAITING;
+    t->becomes = ref;
+    st_node_retain(ref.node);
+    t->missing = 1;
+    t->poisoned = false;
+    use(m, ref.port);
+    if (!m->queued && m->wave > t->wave) m->wave = t->wave;
+    if (!m->queued && m->prio < t->prio) m->prio = t->prio;
+    revive(r, m, ref.port, x);
+    if (m->state == DONE) {
+        forward(r, t, x);
+        return ST_OK;
+    }
+    if (m->state == FAILED) {
+        fail_task(r, t, m->error, m->at, &m->err, x);
+        return ST_OK;
+    }
+    m->readers.v[m->readers.n++] = (reader){t, t->life};
+    return m->state == IDLE ? start(r, m, x) : ST_OK;
+}
+
+/* -- Executing ----------------------------------------------------------------------------- */
+
+#define SMALL_IN 24
+
+/* Execute one READY task taken from its queue.  The lock is held on entry and on return. */
+static void execute(st_run *r, st_task *t, void *worker)
+{
+    st_node *n = t->node;
+    st_value *in_s[SMALL_IN], *err_s[SMALL_IN];
+    unsigned char shared_s[SMALL_IN];
+    size_t k = n->n_in, eager = n_eager(n);
+    bool small = k <= SMALL_IN;
+    st_value **in = small ? in_s : st_mem_new(r->a, k * sizeof *in);
+    st_value **in_err = small ? err_s : st_mem_new(r->a, k * sizeof *in_err);
+    unsigned char *shared = small ? shared_s : st_mem_new(r->a, k);
+    st_value *out_s[4] = {0}, **out = n->op->n_out <= 4 ? out_s : st_mem_zero(r->a, n->op->n_out * sizeof *out);
+    trash x = {0};
+    st_error err = {0};
+    int rc = in && in_err && shared && out ? ST_OK : ST_ENOMEM;
+    bool gil = holds_gil(t) || (n->flags & ST_N_SMALL);
+    t->state = RUNNING;
+    t->worker = worker;
+    r->running++;
+    if (gil) r->gil_running++;
+    st_exec e = {.run = r, .node = n, .op = n->op, .n_in = k, .in = in, .in_error = in_err,
+                 .in_shared = shared, .out = out, .worker = worker};
+    if (rc == ST_OK) {
+        for (size_t i = 0; i < k; i++) {
+            in[i] = in_err[i] = NULL;
+            shared[i] = 1;
+            if (i >= eager) continue;
+            st_ref f = n->in[i];
+            st_task *m = (st_task *)f.node->task;
+            in[i] = m->state == DONE ? m->out[f.port] : NULL;
+            in_err[i] = m->state == FAILED ? m->error : NULL;
+            shared[i] = m->uses[f.node->op->n_out + f.port] > 1 || f.node->bound != NULL;
+        }
+    }
+    size_t ready = r->q[Q_GIL].n + r->q[Q_FREE].n;
+    e.threads = r->running <= 1 && ready == 0 ? r->n_threads : 1;
+    pthread_mutex_unlock(&r->lock);
+
+    double from = now();
+    if (rc == ST_OK) rc = n->op->exec ? n->op->exec(&e, &err) : st_fail(&err, ST_EUNSUPPORTED, "nothing runs it");
+    double spent = now() - from;
+
+    pthread_mutex_lock(&r->lock);
+    if (rc == ST_OK && (n->op->props & ST_P_CHOOSES)) {
+        if (e.choice == 0 && k > 0) /* the condition itself is the option */
+            out[0] = st_value_retain(in[0]);
+        else if (e.choice < k)
+            e.becomes = (st_ref){st_node_retain(n->in[e.choice].node), n->in[e.choice].port};
+        else
+            rc = ST_EINVAL;
+    }
+    r->running--;
+    if (gil) r->gil_running--;
+    t->seconds += spent;
+    r->stats.seconds += spent;
+    r->stats.executed++;
+    t->ran = true;
+    t->worker = NULL;
+    if (t->abandoned || r->closing) {
+        /* nobody waits any more: what it made is discarded */
+        for (uint32_t p = 0; p < n->op->n_out && out; p++)
+            throw_away(r, &x, out[p]);
+        throw_away(r, &x, e.error);
+        t->state = FAILED;
+    } else if (rc != ST_OK) {
+        if (!err.code) st_fail(&err, rc, "%s: %s", n->op->name, st_code_text(rc));
+        for (uint32_t p = 0; p < n->op->n_out && out; p++)
+            throw_away(r, &x, out[p]);
+        fail_task(r, t, e.error, n, &err, &x);
+        throw_away(r, &x, e.error);
+    } else if (e.becomes.node) {
+        release_inputs(r, t, &x);
+        rc = become(r, t, e.becomes, &x);
+        if (rc != ST_OK) fail_task(r, t, NULL, n, &(st_error){rc, "out of memory"}, &x);
+    } else {
+        for (uint32_t p = 0; p < n->op->n_out; p++) {
+            t->out[p] = out[p];
+            if (t->uses[p] == 0) { /* nobody wants this output */
+                throw_away(r, &x, t->out[p]);
+                t->out[p] = NULL;
+            }
+        }
+        t->state = DONE;
+        finish(r, t, &x);
+    }
+    pthread_cond_broadcast(&r->work); /* the mix of what runs has changed */
+    pthread_mutex_unlock(&r->lock);
+    if (e.becomes.node) st_node_release(e.becomes.node);
+    empty(r, &x);
+    if (!small) {
+        st_mem_free(r->a, in);
+        st_mem_free(r->a, in_err);
+        st_mem_free(r->a, shared);
+    }
+    if (out != out_s) st_mem_free(r->a, out);
+    pthread_mutex_lock(&r->lock);
+}
+
+static bool nests(const st_task *t) { return t->node->op->props & (ST_P_NESTS | ST_P_EXPANDS); }
+
+/* The best task of a queue that this thread may take now. */
+static st_task *peek(st_run *r, int q, bool nested)
+{
+    heap *h = &r->q[q];
+    if (!h->n) return NULL;
+    if (!nested) return h->v[0];
+    st_task *best = NULL;
+    for (size_t i = 0; i < h->n; i++)
+        if (!nests(h->v[i]) && (!best || before(h->v[i], best))) best = h->v[i];
+    return best;
+}
+
+static st_task *pick_any(st_run *r, bool nested)
+{
+    st_task *g = peek(r, Q_GIL, nested), *f = peek(r, Q_FREE, nested);
+    if (g && r->gil_running > 0) {
+        if (f) return f;
+        return g->node->flags & ST_N_SMALL && !nested ? NULL : g;
+    }
+    return g ? g : f;
+}
+
+static void take(st_run *r, st_task *t) { heap_remove(&r->q[t->q], t); }
+
+static void run_unref(st_run *r)
+{
+    /* lock held; frees when the last one leaves */
+    bool last = --r->refs == 0;
+    pthread_mutex_unlock(&r->lock);
+    if (!last) return;
+    for (size_t i = 0; i < r->tasks.n; i++) {
+        st_task *t = r->tasks.v[i];
+        for (uint32_t p = 0; p < t->node->op->n_out; p++)
+            st_value_release(t->out[p]);
+        st_value_release(t->error);
+        if (t->becomes.node) st_node_release(t->becomes.node);
+        st_vec_free(r->a, &t->readers);
+        st_mem_free(r->a, t->out);
+        st_mem_free(r->a, t->uses);
+    }
+    /* nodes go last: freeing one may free others that a task still named */
+    for (size_t i = 0; i < r->tasks.n; i++) {
+        st_node_release(r->tasks.v[i]->node);
+        st_mem_free(r->a, r->tasks.v[i]);
+    }
+    for (int q = 0; q < N_QUEUES; q++)
+        st_vec_free(r->a, &r->q[q]);
+    st_vec_free(r->a, &r->tasks);
+    st_vec_free(r->a, &r->roots);
+    pthread_cond_destroy(&r->work);
+    pthread_cond_destroy(&r->done);
+    pthread_mutex_destroy(&r->lock);
+    st_mem_free(r->a, r);
+}
+
+/* -- The public face ----------------------------------------------------------------------- */
+
+int st_run_new(st_graph *g, int n_threads, st_run **out)
+{
+    st_run *r = st_mem_zero(g->alloc, sizeof *r);
+    if (!r) return ST_ENOMEM;
+    r->g = g;
+    r->a = g->alloc;
+    r->n_threads = n_threads > 0 ? n_threads : 1;
+    r->refs = 1;
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    int bad = pthread_mutex_init(&r->lock, NULL) || pthread_cond_init(&r->work, NULL) ||
+              pthread_cond_init(&r->done, &attr);
+    pthread_condattr_destroy(&attr);
+    if (bad) {
+        st_mem_free(r->a, r);
+        return ST_ESYSTEM;
+    }
+    *out = r;
+    return ST_OK;
+}
+
+void st_run_free(st_run *r)
+{
+    if (!r) return;
+    pthread_mutex_lock(&r->lock);
+    r->closing = true;
+    for (size_t i = 0; i < r->tasks.n; i++) {
+        st_task *t = r->tasks.v[i];
+        if (t->state == RUNNING) t->abandoned = true;
+        if ((st_task *)t->node->task == t) t->node->task = NULL; /* the next run makes its own */
+    }
+    pthread_cond_broadcast(&r->work);
+    run_unref(r);
+}
+
+void st_worker_run(st_run *r, void *worker)
+{
+    pthread_mutex_lock(&r->lock);
+    r->refs++;
+    r->workers++;
+    while (!r->closing && !r->canceled) {
+        st_task *t = pick_any(r, false);
+        if (!t) {
+            pthread_cond_wait(&r->work, &r->lock);
+            continue;
+        }
+        take(r, t);
+        execute(r, t, worker);
+    }
+    r->workers--;
+    pthread_cond_broadcast(&r->done);
+    run_unref(r);
+}
+
+static double cost_of(const st_node *n)
+{
+    if (n->meta.sure > 0) return n->meta.seconds;
+    return n->op->props & ST_P_FITS ? 1.0 : 0.1;
+}
+
+int st_run_demand(st_run *r, const st_ref *refs, const int *waves, size_t n, bool as_root, st_error *err)
+{
+    st_node **order = NULL;
+    size_t m = 0;
+    trash x = {0};
+    int rc = st_graph_order(r->g, refs, n, &order, &m);
+    if (rc != ST_OK) return st_fail(err, rc, "out of memory while scheduling");
+    pthread_mutex_lock(&r->lock);
+    /* Longest path to a root, and the earliest wave that needs a node: from the roots down. */
+    for (size_t i = 0; i < n && rc == ST_OK; i++) {
+        st_task *t;
+        rc = task_of(r, refs[i].node, &t);
+        if (rc == ST_OK && t->wave > (waves ? waves[i] : 0)) t->wave = waves ? waves[i] : 0;
+    }
+    for (size_t i = m; i > 0 && rc == ST_OK; i--) {
+        st_task *t = (st_task *)order[i - 1]->task;
+        if (!t) continue; /* only below an option that nobody has chosen yet */
+        double down = t->prio + cost_of(t->node);
+        for (size_t k = 0; k < n_eager(t->node) && rc == ST_OK; k++) {
+            st_task *c;
+            rc = task_of(r, t->node->in[k].node, &c);
+            if (rc != ST_OK) break;
+            if (c->queued) continue; /* its place in a queue depends on these */
+            if (c->prio < down) c->prio = down;
+            if (c->wave > t->wave) c->wave = t->wave;
+        }
+    }
+    for (size_t i = 0; i < n && rc == ST_OK; i++) {
+        st_task *t = (st_task *)refs[i].node->task;
+        use(t, refs[i].port);
+        if (as_root) {
+            rc = st_vec_reserve(r->a, &r->roots, 1);
+            if (rc != ST_OK) break;
+            r->roots.v[r->roots.n++] = (root){t, refs[i].port, false};
+            r->untold++;
+        }
+        revive(r, t, refs[i].port, &x);
+        if (t->state == IDLE) rc = start(r, t, &x);
+    }
+    pthread_mutex_unlock(&r->lock);
+    empty(r, &x);
+    st_mem_free(r->a, order);
+    return rc == ST_OK ? ST_OK : st_fail(err, rc, "out of memory while scheduling");
+}
+
+static void wait_done(st_run *r, int ms)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    ts.tv_sec += ms / 1000;
+    ts.tv_nsec += (long)(ms % 1000) * 1000000L;
+    if (ts.tv_nsec >= 1000000000L) {
+        ts.tv_sec++;
+        ts.tv_nsec -= 1000000000L;
+    }
+    pthread_cond_timedwait(&r->done, &r->lock, &ts);
+}
+
+int64_t st_run_next(st_run *r, st_poll poll, void *ud, int poll_ms, st_error *err)
+{
+    int64_t found = -1;
+    double last = now();
+    if (err) err->code = ST_OK;
+    pthread_mutex_lock(&r->lock);
+    for (;;) {
+        for (size_t i = 0; i < r->roots.n && r->untold; i++) {
+            if (r->roots.v[i].told || !is_final(r->roots.v[i].t)) continue;
+            r->roots.v[i].told = true;
+            r->untold--;
+            found = (int64_t)i;
+            break;
+        }
+        if (found >= 0) break;
+        if (r->canceled) {
+            st_fail(err, ST_ECANCELED, "cancelled");
+            break;
+        }
+        if (!r->untold) break;
+        if (poll && now() - last >= poll_ms * 1e-3) {
+            pthread_mutex_unlock(&r->lock);
+            int stop = poll(ud);
+            pthread_mutex_lock(&r->lock);
+            last = now();
+            if (stop) {
+                r->canceled = true;
+                pthread_cond_broadcast(&r->work);
+                continue;
+            }
+        }
+        st_task *t = peek(r, Q_CALLER, false);
+        if (!t && r->workers == 0) t = pick_any(r, false);
+        if (t) {
+            take(r, t);
+            execute(r, t, NULL);
+            continue;
+        }
+        wait_done(r, poll_ms);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return found;
+}
+
+int st_run_nested(st_run *r, st_ref ref, void *worker, st_value **value, st_value **error, st_error *err)
+{
+    *value = *error = NULL;
+    ST_TRY(st_run_demand(r, &ref, NULL, 1, false, err));
+    int rc = ST_OK;
+    trash x = {0};
+    pthread_mutex_lock(&r->lock);
+    st_task *t = (st_task *)ref.node->task;
+    while (rc == ST_OK && !is_final(t)) {
+        if (r->canceled) {
+            rc = st_fail(err, ST_ECANCELED, "cancelled");
+            break;
+        }
+        st_task *c = NULL;
+        if (!worker) c = peek(r, Q_CALLER, true);
+        if (!c && (worker || r->workers == 0)) c = pick_any(r, true);
+        if (c) {
+            take(r, c);
+            execute(r, c, worker);
+            continue;
+        }
+        wait_done(r, 20);
+    }
+    if (rc == ST_OK) {
+        if (t->state == DONE)
+            *value = st_value_retain(t->out[ref.port]);
+        else {
+            *error = st_value_retain(t->error);
+            if (err) *err = t->err;
+            rc = t->err.code ? t->err.code : ST_EHOST;
+        }
+    }
+    unuse(r, t, ref.port, &x); /* the demand's */
+    pthread_mutex_unlock(&r->lock);
+    empty(r, &x);
+    return rc;
+}
+
+int st_run_root(st_run *r, size_t index, st_value **value, st_value **error, st_node **at, st_error *err)
+{
+    int rc = ST_EINVAL;
+    *value = *error = NULL;
+    if (at) *at = NULL;
+    pthread_mutex_lock(&r->lock);
+    if (index < r->roots.n) {
+        st_task *t = r->roots.v[index].t;
+        if (t->state == DONE) {
+            *value = st_value_retain(t->out[r->roots.v[index].port]);
+            rc = *value ? ST_OK : ST_EINVAL;
+        } else if (t->state == FAILED) {
+            *error = st_value_retain(t->error);
+            if (at) *at = t->at;
+            if (err) *err = t->err;
+            rc = t->err.code ? t->err.code : ST_EHOST;
+        } else {
+            rc = ST_ECANCELED;
+        }
+    }
+    pthread_mutex_unlock(&r->lock);
+    return rc;
+}
+
+st_node *st_run_failed_at(st_run *r, st_node *n)
+{
+    pthread_mutex_lock(&r->lock);
+    st_task *t = (st_task *)n->task;
+    st_node *at = t && t->state == FAILED ? t->at : NULL;
+    pthread_mutex_unlock(&r->lock);
+    return at;
+}
+
+void st_run_cancel(st_run *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->canceled = true;
+    pthread_cond_broadcast(&r->work);
+    pthread_cond_broadcast(&r->done);
+    pthread_mutex_unlock(&r->lock);
+}
+
+bool st_run_canceled(st_run *r)
+{
+    pthread_mutex_lock(&r->lock);
+    bool c = r->canceled;
+    pthread_mutex_unlock(&r->lock);
+    return c;
+}
+
+size_t st_run_settle(st_run *r, int ms, void (*stuck)(void *ud, st_node *n, void *worker), void *ud)
+{
+    double until = now() + ms * 1e-3;
+    size_t n = 0;
+    ST_VEC(st_task *) left = {0};
+    pthread_mutex_lock(&r->lock);
+    while (r->running > 0 && now() < until)
+        wait_done(r, 20);
+    for (size_t i = 0; i < r->tasks.n; i++) {
+        if (r->tasks.v[i]->state != RUNNING) continue;
+        r->tasks.v[i]->abandoned = true;
+        n++;
+        if (stuck && st_vec_reserve(r->a, &left, 1) == ST_OK) left.v[left.n++] = r->tasks.v[i];
+    }
+    pthread_mutex_unlock(&r->lock);
+    for (size_t i = 0; i < left.n; i++)
+        stuck(ud, left.v[i]->node, left.v[i]->worker);
+    st_vec_free(r->a, &left);
+    return n;
+}
+
+int st_run_keep(st_run *r, const st_ref *refs, size_t n, st_keep **out)
+{
+    st_node **order = NULL;
+    size_t m = 0;
+    ST_VEC(st_task *) found = {0};
+    int rc = st_graph_order(r->g, refs, n, &order, &m);
+    if (rc != ST_OK) return rc;
+    pthread_mutex_lock(&r->lock);
+    uint64_t walk = ++r->walk;
+    for (size_t i = 0; i < m && rc == ST_OK; i++) {
+        if (!(order[i]->flags & ST_N_VARIES)) continue;
+        for (size_t k = 0; k < order[i]->n_in && rc == ST_OK; k++) {
+            st_task *t = (st_task *)order[i]->in[k].node->task;
+            if (!t || (t->node->flags & ST_N_VARIES) || t->mark == walk) continue;
+            t->mark = walk;
+            rc = st_vec_reserve(r->a, &found, 1);
+            if (rc == ST_OK) found.v[found.n++] = t;
+        }
+    }
+    st_keep *kp = rc == ST_OK ? st_mem_new(r->a, sizeof *kp + found.n * sizeof kp->t[0]) : NULL;
+    if (kp) {
+        kp->n = found.n;
+        for (size_t i = 0; i < found.n; i++) {
+            kp->t[i] = found.v[i];
+            for (uint32_t p = 0; p < found.v[i]->node->op->n_out; p++)
+                use(found.v[i], p);
+        }
+        *out = kp;
+    } else {
+        rc = ST_ENOMEM;
+    }
+    pthread_mutex_unlock(&r->lock);
+    st_vec_free(r->a, &found);
+    st_mem_free(r->a, order);
+    return rc;
+}
+
+void st_run_unkeep(st_run *r, st_keep *k)
+{
+    if (!k) return;
+    trash x = {0};
+    pthread_mutex_lock(&r->lock);
+    for (size_t i = 0; i < k->n; i++) {
+        for (uint32_t p = 0; p < k->t[i]->node->op->n_out; p++)
+            unuse(r, k->t[i], p, &x);
+    }
+    pthread_mutex_unlock(&r->lock);
+    empty(r, &x);
+    st_mem_free(r->a, k);
+}
+
+int st_run_share(st_run *r, const st_ref *refs, size_t n, double *seconds)
+{
+    ST_VEC(st_task *) stack = {0};
+    int rc = ST_OK;
+    pthread_mutex_lock(&r->lock);
+    for (int pass = 0; pass < 3 && rc == ST_OK; pass++) {
+        for (size_t i = 0; i < n && rc == ST_OK; i++) {
+            uint64_t walk = ++r->walk;
+            if (pass == 1) seconds[i] = 0;
+            st_task *t = (st_task *)refs[i].node->task;
+            if (!t) continue;
+            t->mark = walk;
+            rc = st_vec_reserve(r->a, &stack, 1);
+            if (rc == ST_OK) stack.v[stack.n++] = t;
+            while (stack.n && rc == ST_OK) {
+                t = stack.v[--stack.n];
+                if (!(t->node->flags & ST_N_VARIES)) continue; /* before the split: no fold's cost */
+                if (pass == 0) t->users++;
+                if (pass == 1) seconds[i] += (t->seconds - t->claimed) / (t->users ? t->users : 1);
+                if (pass == 2) {
+                    t->claimed = t->seconds;
+                    t->users = 0;
+                }
+                rc = st_vec_reserve(r->a, &stack, t->node->n_in);
+                for (size_t k = 0; k < t->node->n_in && rc == ST_OK; k++) {
+                    st_task *m = (st_task *)t->node->in[k].node->task;
+                    if (!m || m->mark == walk) continue;
+                    m->mark = walk;
+                    stack.v[stack.n++] = m;
+                }
+            }
+        }
+    }
+    pthread_mutex_unlock(&r->lock);
+    st_vec_free(r->a, &stack);
+    return rc;
+}
+
+st_run_stats st_run_get_stats(st_run *r)
+{
+    pthread_mutex_lock(&r->lock);
+    st_run_stats s = r->stats;
+    pthread_mutex_unlock(&r->lock);
+    return s;
+}
+
+int st_run_profile(st_run *r, int (*each)(void *ud, st_node *n, double seconds, bool failed), void *ud)
+{
+    pthread_mutex_lock(&r->lock);
+    size_t n = r->tasks.n;
+    pthread_mutex_unlock(&r->lock);
+    for (size_t i = 0; i < n; i++) {
+        pthread_mutex_lock(&r->lock);
+        st_task *t = r->tasks.v[i];
+        bool ran = t->ran, failed = t->state == FAILED;
+        double s = t->seconds;
+        pthread_mutex_unlock(&r->lock);
+        if (ran) ST_TRY(each(ud, t->node, s, failed));
+    }
+    return ST_OK;
+}

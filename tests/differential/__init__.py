@@ -1,0 +1,1 @@
+"""Random graphs through skrub and through stratum, each in its own process, compared bit by bit."""
