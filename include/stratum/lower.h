@@ -112,7 +112,8 @@ ST_API size_t st_plan_children(const st_plan *p, uint32_t i, const uint32_t **ch
 
 /* -- Scopes -------------------------------------------------------------------------------- */
 
-enum { ST_SCOPE_USE_VALUES = 1, ST_SCOPE_SUBSAMPLE = 2 };
+/* SMALL: the data are so few that nodes are marked ST_N_SMALL. */
+enum { ST_SCOPE_USE_VALUES = 1, ST_SCOPE_SUBSAMPLE = 2, ST_SCOPE_SMALL = 4 };
 
 /* `fitted` (may be NULL) is the scope whose states are applied; it must outlive the new one. */
 ST_API int st_scope_new(st_plan *p, const char *mode, uint32_t flags, int64_t subsample_seed,
@@ -135,7 +136,8 @@ ST_API int st_lower_ref(st_scope *s, uint32_t i, st_ref *out, st_error *err) ST_
 ST_API st_attr *st_scope_state(const st_scope *s, uint32_t i);
 /* The expression that st_lower made for `i`, if it was met. */
 ST_API st_attr *st_scope_value(const st_scope *s, uint32_t i);
-/* The first apply that is met from entry `i` down, following chosen outcomes; -1: none. */
+/* The first apply that is met from entry `i` down, following chosen outcomes; -1: none, -2: out of
+ * memory. */
 ST_API int64_t st_scope_first_apply(st_scope *s, uint32_t i);
 
 #ifdef __cplusplus

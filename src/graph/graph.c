@@ -144,9 +144,65 @@ void st_node_release(st_node *n)
 /* -- Interning ----------------------------------------------------------------------------- */
 
 typedef struct collector {
+    const st_graph *g;
     const st_alloc *a;
     ST_VEC(st_ref) in;
+    size_t *index, cap; /* open addressing: 1 + the position in `in`; only for many inputs */
 } collector;
+
+/* A few inputs are compared one by one; a node may have tens of thousands. */
+#define FEW 16
+
+static size_t ref_home(const collector *c, st_ref r)
+{
+    uint64_t h = (r.node->id * UINT64_C(0x9E3779B97F4A7C15)) ^ (r.port * UINT64_C(0xD6E8FEB86659FD93));
+    return (size_t)(h ^ (h >> 29)) & (c->cap - 1);
+}
+
+static void index_put(collector *c, size_t i)
+{
+    size_t h = ref_home(c, c->in.v[i]);
+    while (c->index[h])
+        h = (h + 1) & (c->cap - 1);
+    c->index[h] = i + 1;
+}
+
+/* The position of `r` among the inputs, which it joins if new. */
+static int position(collector *c, st_ref r, size_t *out)
+{
+    size_t i = 0;
+    if (c->index) {
+        size_t h = ref_home(c, r);
+        for (; c->index[h]; h = (h + 1) & (c->cap - 1)) {
+            i = c->index[h] - 1;
+            if (c->in.v[i].node == r.node && c->in.v[i].port == r.port) {
+                *out = i;
+                return ST_OK;
+            }
+        }
+        i = c->in.n;
+    } else {
+        while (i < c->in.n && (c->in.v[i].node != r.node || c->in.v[i].port != r.port))
+            i++;
+    }
+    *out = i;
+    if (i < c->in.n) return ST_OK;
+    if (c->in.n >= UINT32_MAX) return ST_ELIMIT;
+    ST_TRY(st_vec_reserve(c->a, &c->in, 1));
+    if (c->in.n >= FEW && (c->in.n + 1) * 2 > c->cap) {
+        size_t cap = c->cap ? c->cap * 2 : 8 * FEW;
+        size_t *t = st_mem_zero(c->a, cap * sizeof *t);
+        if (!t) return ST_ENOMEM;
+        st_mem_free(c->a, c->index);
+        c->index = t;
+        c->cap = cap;
+        for (size_t k = 0; k < c->in.n; k++)
+            index_put(c, k);
+    }
+    c->in.v[c->in.n++] = r;
+    if (c->index) index_put(c, i);
+    return ST_OK;
+}
 
 /* `t` with refs turned into slots, collecting distinct refs in the order met (left to right). */
 static int collect(collector *c, st_attr *t, st_attr **out)
@@ -157,13 +213,9 @@ static int collect(collector *c, st_attr *t, st_attr **out)
     }
     if (t->type == ST_SLOT) return ST_EINVAL;
     if (t->type == ST_REF) {
-        size_t i = 0;
-        while (i < c->in.n && (c->in.v[i].node != t->u.ref.node || c->in.v[i].port != t->u.ref.port))
-            i++;
-        if (i == c->in.n) {
-            ST_TRY(st_vec_reserve(c->a, &c->in, 1));
-            c->in.v[c->in.n++] = t->u.ref;
-        }
+        size_t i;
+        if (t->u.ref.node->graph != c->g || t->u.ref.port >= t->u.ref.node->op->n_out) return ST_EINVAL;
+        ST_TRY(position(c, t->u.ref, &i));
         return st_attr_slot(c->a, (uint32_t)i, out);
     }
     st_attr **items = st_mem_zero(c->a, t->n * sizeof *items);
@@ -211,7 +263,7 @@ static bool same_node(const st_node *n, const st_op *op, const st_attr *attr, co
 static int intern(st_graph *g, const st_op *op, st_attr *expr, uint32_t flags, st_value *origin,
                   const st_hash *meaning, st_node **out, st_error *err)
 {
-    collector c = {.a = g->alloc};
+    collector c = {.g = g, .a = g->alloc};
     st_attr *attr = NULL;
     st_node *fresh = NULL;
     int rc = collect(&c, expr, &attr);
@@ -235,7 +287,7 @@ static int intern(st_graph *g, const st_op *op, st_attr *expr, uint32_t flags, s
         if (n == ST_GRAVE || !st_hash_eq(n->structure, key)) continue;
         if (!same_node(n, op, attr, c.in.v, c.in.n)) continue;
         atomic_fetch_add_explicit(&n->refs, 1, memory_order_relaxed);
-        n->flags |= flags & (ST_N_CALLER | ST_N_UNSHARED);
+        atomic_fetch_or_explicit(&n->flags, flags & (ST_N_CALLER | ST_N_UNSHARED), memory_order_relaxed);
         g->shared++;
         pthread_mutex_unlock(&g->lock);
         *out = n;
@@ -259,13 +311,14 @@ static int intern(st_graph *g, const st_op *op, st_attr *expr, uint32_t flags, s
     n->structure = key;
     n->meaning = mean;
     n->plain = attr->plain;
-    n->flags = flags | (op->props & ST_P_TAKES_ROWS ? ST_N_VARIES : 0u);
+    flags |= op->props & ST_P_TAKES_ROWS ? ST_N_VARIES : 0u;
     n->meta = (st_meta){NAN, NAN, NAN, NAN, 0};
     for (size_t k = 0; k < n->n_in; k++) {
         st_node_retain(n->in[k].node);
         n->plain &= n->in[k].node->plain;
-        n->flags |= n->in[k].node->flags & ST_N_VARIES;
+        flags |= n->in[k].node->flags & ST_N_VARIES;
     }
+    atomic_init(&n->flags, flags);
     n->origin = st_value_retain(origin);
     table_put(g, n);
     pthread_mutex_unlock(&g->lock);
@@ -275,6 +328,7 @@ static int intern(st_graph *g, const st_op *op, st_attr *expr, uint32_t flags, s
 done:
     st_attr_release(attr);
     st_mem_free(g->alloc, c.in.v);
+    st_mem_free(g->alloc, c.index);
     st_mem_free(g->alloc, fresh);
     return rc;
 }
@@ -311,8 +365,21 @@ st_hash st_node_structure(const st_node *n) { return n->structure; }
 st_hash st_node_meaning(const st_node *n) { return n->meaning; }
 bool st_node_is_plain(const st_node *n) { return n->plain; }
 st_value *st_node_origin(const st_node *n) { return n->origin; }
-st_meta st_node_meta(const st_node *n) { return n->meta; }
-void st_node_set_meta(st_node *n, st_meta m) { n->meta = m; }
+
+st_meta st_node_meta(const st_node *n)
+{
+    pthread_mutex_lock(&n->graph->lock);
+    st_meta m = n->meta;
+    pthread_mutex_unlock(&n->graph->lock);
+    return m;
+}
+
+void st_node_set_meta(st_node *n, st_meta m)
+{
+    pthread_mutex_lock(&n->graph->lock);
+    n->meta = m;
+    pthread_mutex_unlock(&n->graph->lock);
+}
 
 int st_node_bind(st_node *n, uint32_t port, st_value *v)
 {
@@ -342,6 +409,16 @@ void st_node_unbind(st_node *n, uint32_t port, st_value *v)
     }
     pthread_mutex_unlock(&g->lock);
     st_value_release(old);
+}
+
+bool st_node_is_bound(st_node *n)
+{
+    bool any = false;
+    pthread_mutex_lock(&n->graph->lock);
+    for (uint32_t p = 0; n->bound && p < n->op->n_out; p++)
+        any |= n->bound[p] != NULL;
+    pthread_mutex_unlock(&n->graph->lock);
+    return any;
 }
 
 st_value *st_node_bound(st_node *n, uint32_t port)

@@ -37,10 +37,10 @@ struct st_node {
     st_ref *in;
     size_t n_in;
     st_hash structure, meaning;
-    uint32_t flags;
+    atomic_uint flags; /* interning may add to those of a node that is being run */
     bool plain;
     st_value *origin;
-    st_meta meta;
+    st_meta meta;     /* guarded by the graph's lock */
     st_value **bound; /* n_out values or NULL; guarded by the graph's lock */
     struct st_task *task; /* guarded by the run's lock */
     uint64_t mark;        /* last walk that met the node; guarded by the graph's lock */
@@ -57,6 +57,9 @@ struct st_graph {
     st_node *dead; /* nodes whose last reference went while another was being freed */
     bool reaping;
 };
+
+/* Some output has a value bound to it. */
+bool st_node_is_bound(st_node *n);
 
 #define ST_GRAVE ((st_node *)(uintptr_t)1)
 

@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 typedef struct printer {
     st_sink sink;
@@ -13,23 +14,42 @@ typedef struct printer {
     bool dot; /* escape quotes and backslashes */
 } printer;
 
+/* A node is one line: line ends and other control characters become spaces. */
 static int put(const printer *p, const char *s, size_t n)
 {
-    if (!p->dot) return p->sink(p->ud, s, n);
     size_t from = 0;
     for (size_t i = 0; i < n; i++) {
-        if (s[i] != '"' && s[i] != '\\' && s[i] != '\n') continue;
+        bool control = (unsigned char)s[i] < ' ' || s[i] == 0x7F;
+        if (!control && !(p->dot && (s[i] == '"' || s[i] == '\\'))) continue;
         if (i > from) ST_TRY(p->sink(p->ud, s + from, i - from));
-        ST_TRY(s[i] == '\n' ? p->sink(p->ud, " ", 1) : p->sink(p->ud, "\\", 1));
-        from = s[i] == '\n' ? i + 1 : i;
+        ST_TRY(p->sink(p->ud, control ? " " : "\\", 1));
+        from = control ? i + 1 : i;
     }
     return n > from ? p->sink(p->ud, s + from, n - from) : ST_OK;
 }
 
 static int puts_(const printer *p, const char *s) { return put(p, s, strlen(s)); }
+/* Our own text, with its line ends. */
+static int line(const printer *p, const char *s) { return p->sink(p->ud, s, strlen(s)); }
 
 /* Long strings and containers are cut: a plan is read by people. */
 #define CUT 48
+
+static int put_float(const printer *p, double f)
+{
+    char buf[40];
+    int n = snprintf(buf, sizeof buf, "%.17g", f);
+    for (int digits = 1; digits < 17; digits++) { /* the shortest text that means the same number */
+        char shorter[40];
+        int k = snprintf(shorter, sizeof shorter, "%.*g", digits, f);
+        if (strtod(shorter, NULL) != f) continue;
+        memcpy(buf, shorter, (size_t)k + 1);
+        n = k;
+        break;
+    }
+    if (!strpbrk(buf, ".en")) snprintf(buf + n, sizeof buf - (size_t)n, ".0"); /* 1.0 is no 1 */
+    return puts_(p, buf);
+}
 
 static int put_attr(const printer *p, const st_attr *t, const st_node *n)
 {
@@ -38,7 +58,7 @@ static int put_attr(const printer *p, const st_attr *t, const st_node *n)
     case ST_NONE: return puts_(p, "None");
     case ST_BOOL: return puts_(p, t->u.i ? "True" : "False");
     case ST_INT: snprintf(buf, sizeof buf, "%" PRId64, t->u.i); return puts_(p, buf);
-    case ST_FLOAT: snprintf(buf, sizeof buf, "%.17g", t->u.f); return puts_(p, buf);
+    case ST_FLOAT: return put_float(p, t->u.f);
     case ST_STR: {
         size_t k = t->n > CUT ? CUT : t->n;
         while (k < t->n && k && ((unsigned char)t->u.s[k] & 0xC0) == 0x80)
@@ -103,7 +123,7 @@ int st_graph_print(st_graph *g, const st_ref *roots, size_t n, st_sink sink, voi
         if (rc == ST_OK) rc = puts_(&p, order[i]->op->name);
         if (rc == ST_OK) rc = puts_(&p, "(");
         if (rc == ST_OK) rc = put_args(&p, order[i]);
-        if (rc == ST_OK) rc = puts_(&p, ")\n");
+        if (rc == ST_OK) rc = sink(ud, ")\n", 2);
     }
     st_mem_free(g->alloc, order);
     return rc;
@@ -115,7 +135,7 @@ int st_graph_dot(st_graph *g, const st_ref *roots, size_t n, st_sink sink, void 
     size_t m;
     ST_TRY(st_graph_order(g, roots, n, &order, &m));
     printer raw = {sink, ud, false}, esc = {sink, ud, true};
-    int rc = puts_(&raw, "digraph stratum {\n  node [shape=box];\n");
+    int rc = line(&raw, "digraph stratum {\n  node [shape=box];\n");
     char buf[96];
     for (size_t i = 0; i < m && rc == ST_OK; i++) {
         st_node *x = order[i];
@@ -124,13 +144,13 @@ int st_graph_dot(st_graph *g, const st_ref *roots, size_t n, st_sink sink, void 
         if (rc == ST_OK) rc = puts_(&esc, x->op->name);
         if (rc == ST_OK) rc = puts_(&raw, "(");
         if (rc == ST_OK) rc = put_args(&esc, x);
-        if (rc == ST_OK) rc = puts_(&raw, ")\"];\n");
+        if (rc == ST_OK) rc = line(&raw, ")\"];\n");
         for (size_t k = 0; k < x->n_in && rc == ST_OK; k++) {
             snprintf(buf, sizeof buf, "  n%" PRIu64 " -> n%" PRIu64 ";\n", x->in[k].node->id, x->id);
-            rc = puts_(&raw, buf);
+            rc = line(&raw, buf);
         }
     }
-    if (rc == ST_OK) rc = puts_(&raw, "}\n");
+    if (rc == ST_OK) rc = line(&raw, "}\n");
     st_mem_free(g->alloc, order);
     return rc;
 }

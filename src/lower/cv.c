@@ -153,7 +153,7 @@ static int take_rows(st_cv *c, st_attr *data, st_attr *rows, st_attr **out, st_e
     st_attr *parts[2] = {data, rows}, *expr;
     st_node *n;
     ST_TRY(st_attr_seq(c->a, ST_TUPLE, parts, 2, &expr));
-    int rc = st_graph_intern(c->g, c->ops.take, expr, 0, NULL, &n, err);
+    int rc = st_graph_intern(c->g, c->ops.take, expr, c->flags & ST_SCOPE_SMALL ? ST_N_SMALL : 0u, NULL, &n, err);
     st_attr_release(expr);
     ST_TRY(rc);
     rc = st_attr_ref(c->a, (st_ref){n, 0}, out);
@@ -200,6 +200,7 @@ static int lower_score(st_cv *c, size_t cand, size_t fold, bool train, pair *q, 
 {
     /* The model that scorers see is the first apply from the root. */
     int64_t first = st_scope_first_apply(q->fit, c->root);
+    if (first < -1) return st_fail(err, ST_ENOMEM, "out of memory while lowering");
     st_attr *state = first >= 0 ? st_scope_state(q->fit, (uint32_t)first) : NULL;
     st_value *est = NULL;
     if (state && state->type == ST_REF) {
@@ -251,6 +252,7 @@ static int lower_score(st_cv *c, size_t cand, size_t fold, bool train, pair *q, 
     if (rc == ST_OK) {
         st_node *node;
         uint32_t flags = ticket ? ST_N_CALLER : 0u; /* code that nobody knows: the caller's thread */
+        if (c->flags & ST_SCOPE_SMALL) flags |= ST_N_SMALL;
         if (state && state->type == ST_REF) flags |= state->u.ref.node->flags & ST_N_CALLER;
         rc = st_graph_intern(c->g, c->ops.score, expr, flags, NULL, &node, err);
         if (rc == ST_OK) {

@@ -7,7 +7,9 @@
  *
  * A frame's work list has the children to visit and, for the branches of a condition, marks where a
  * guard opens and closes: a state made inside a branch exists only if the branch was taken when
- * fitting, so under a guard the state is itself a choice between the state and "missing".
+ * fitting.  A pass after the walk, from the roots down, finds for each entry with a state under which
+ * conditions it was needed; its state is then itself a choice between the state and "missing".  (One
+ * pass over the entries: branches that share their entries do not multiply.)
  */
 #include "../graph/graph.h"
 #include "stratum/lower.h"
@@ -21,6 +23,7 @@ typedef struct entry {
     uint32_t *children;
     size_t n;
     uint32_t flags;
+    bool stateful; /* it, or something below it, learns when fitted */
     st_value *origin;
 } entry;
 
@@ -44,18 +47,21 @@ struct st_plan {
 typedef struct slot {
     st_attr *value, *state; /* NULL: not met, no state */
     st_attr *raw_state;     /* the state without its guard */
-    bool guarded, running;
+    bool running, inner;
 } slot;
 
 struct st_scope {
     st_plan *p;
     st_scope *fitted;
+    size_t n; /* entries of the plan when the scope was made: it knows no later ones */
     char mode[24];
-    bool fits; /* "fit" in mode, or preview */
+    bool fits;        /* "fit" in mode, or preview */
+    bool conditional; /* a condition was met while fitting */
     uint32_t flags;
     int64_t seed;
     st_attr **bound, **outcome;
     slot *slots;
+    ST_VEC(uint32_t) roots; /* entries that were asked for */
 };
 
 /* -- Plans --------------------------------------------------------------------------------- */
@@ -106,6 +112,30 @@ static const size_t min_fields[ST_N_CAP_KINDS] = {
     [ST_CAP_CHOICE_MATCH] = 2, [ST_CAP_ESTIMATOR] = 2,
 };
 
+static bool is_seq(const st_attr *t) { return t->type == ST_TUPLE || t->type == ST_LIST; }
+
+/* What the walk takes for granted of the fields of a kind. */
+static bool well_formed(const st_plan *p, st_cap_kind kind, const st_attr *fields, const uint32_t *children)
+{
+    st_attr *const *f = fields->u.items;
+    switch (kind) {
+    case ST_CAP_VAR: return f[2]->type == ST_BOOL && f[3]->type == ST_BOOL;
+    case ST_CAP_APPLIED: return f[0]->type == ST_SLOT;
+    case ST_CAP_MATCH:
+        return is_seq(f[1]) && is_seq(f[2]) && f[1]->n == f[2]->n && f[4]->type == ST_BOOL;
+    case ST_CAP_CHOICE:
+        return is_seq(f[1]) && f[1]->n > 0 &&
+               (f[0]->type == ST_NONE || (f[0]->type == ST_INT && f[0]->u.i >= 0 && (size_t)f[0]->u.i < f[1]->n));
+    case ST_CAP_CHOICE_MATCH: {
+        if (f[0]->type != ST_SLOT || !is_seq(f[1])) return false;
+        const entry *c = &p->e.v[children[f[0]->u.i]];
+        return c->kind == ST_CAP_CHOICE && c->fields->u.items[1]->n == f[1]->n;
+    }
+    case ST_CAP_ESTIMATOR: return f[0]->type == ST_VALUE;
+    default: return true;
+    }
+}
+
 int st_plan_add(st_plan *p, st_cap_kind kind, const st_op *op, st_attr *fields, const uint32_t *children,
                 size_t n, uint32_t flags, st_value *origin, uint32_t *index, st_error *err)
 {
@@ -119,12 +149,17 @@ int st_plan_add(st_plan *p, st_cap_kind kind, const st_op *op, st_attr *fields, 
                            (unsigned)children[i]);
     if (slots_below(fields, n) != ST_OK)
         return st_fail(err, ST_EINVAL, "captured entry %zu: a slot names no child", p->e.n);
+    if (!well_formed(p, kind, fields, children))
+        return st_fail(err, ST_EINVAL, "captured entry %zu: its fields are not those of kind %d", p->e.n, (int)kind);
     if (p->e.n >= UINT32_MAX) return st_fail(err, ST_ELIMIT, "too many captured entries");
     int rc = st_vec_reserve(p->a, &p->e, 1);
     uint32_t *copy = rc == ST_OK ? st_mem_new(p->a, n * sizeof *copy) : NULL;
     if (!copy) return st_fail(err, ST_ENOMEM, "out of memory while capturing");
     if (n) memcpy(copy, children, n * sizeof *copy);
-    p->e.v[p->e.n] = (entry){kind, op, st_attr_retain(fields), copy, n, flags, st_value_retain(origin)};
+    bool stateful = kind == ST_CAP_APPLY || kind == ST_CAP_CONCAT || kind == ST_CAP_FREEZE;
+    for (size_t i = 0; i < n; i++)
+        stateful |= p->e.v[children[i]].stateful;
+    p->e.v[p->e.n] = (entry){kind, op, st_attr_retain(fields), copy, n, flags, stateful, st_value_retain(origin)};
     *index = (uint32_t)p->e.n++;
     return ST_OK;
 }
@@ -177,10 +212,11 @@ int st_scope_new(st_plan *p, const char *mode, uint32_t flags, int64_t subsample
     st_scope *s = st_mem_zero(p->a, sizeof *s);
     if (!s) return ST_ENOMEM;
     s->p = p;
+    s->n = n;
     s->fitted = fitted;
     snprintf(s->mode, sizeof s->mode, "%s", mode);
     s->fits = strstr(mode, "fit") != NULL || strcmp(mode, "preview") == 0;
-    s->flags = flags;
+    s->flags = s->fits ? flags : flags & ~(uint32_t)ST_SCOPE_SUBSAMPLE; /* only fitting subsamples */
     s->seed = subsample_seed;
     s->bound = st_mem_zero(p->a, n * sizeof *s->bound);
     s->outcome = st_mem_zero(p->a, n * sizeof *s->outcome);
@@ -208,11 +244,12 @@ void st_scope_free(st_scope *s)
 {
     if (!s) return;
     st_plan *p = s->p;
-    for (size_t i = 0; i < p->e.n; i++) {
+    for (size_t i = 0; i < s->n; i++) {
         st_attr_release(s->bound[i]);
         st_attr_release(s->outcome[i]);
         slot_clear(&s->slots[i]);
     }
+    st_vec_free(p->a, &s->roots);
     st_mem_free(p->a, s->bound);
     st_mem_free(p->a, s->outcome);
     st_mem_free(p->a, s->slots);
@@ -228,14 +265,14 @@ static void set_attr(st_attr **where, st_attr *t)
 
 int st_scope_bind(st_scope *s, uint32_t i, st_attr *expr)
 {
-    if (i >= s->p->e.n) return ST_EINVAL;
+    if (i >= s->n) return ST_EINVAL;
     set_attr(&s->bound[i], expr);
     return ST_OK;
 }
 
 int st_scope_choose(st_scope *s, uint32_t i, st_attr *outcome)
 {
-    if (i >= s->p->e.n) return ST_EINVAL;
+    if (i >= s->n) return ST_EINVAL;
     const entry *e = &s->p->e.v[i];
     if (e->kind == ST_CAP_CHOICE) {
         size_t n = e->fields->u.items[1]->n;
@@ -250,21 +287,23 @@ int st_scope_choose(st_scope *s, uint32_t i, st_attr *outcome)
 int st_scope_inherit(st_scope *s, const st_scope *from)
 {
     if (s->p != from->p) return ST_EINVAL;
-    for (size_t i = 0; i < s->p->e.n; i++) {
+    for (size_t i = 0; i < s->n && i < from->n; i++) {
         if (from->bound[i]) set_attr(&s->bound[i], from->bound[i]);
         if (from->outcome[i]) set_attr(&s->outcome[i], from->outcome[i]);
     }
     return ST_OK;
 }
 
-st_attr *st_scope_state(const st_scope *s, uint32_t i) { return i < s->p->e.n ? s->slots[i].state : NULL; }
-st_attr *st_scope_value(const st_scope *s, uint32_t i) { return i < s->p->e.n ? s->slots[i].value : NULL; }
+st_attr *st_scope_state(const st_scope *s, uint32_t i) { return i < s->n ? s->slots[i].state : NULL; }
+st_attr *st_scope_value(const st_scope *s, uint32_t i) { return i < s->n ? s->slots[i].value : NULL; }
 
 /* -- The walk ------------------------------------------------------------------------------ */
 
 /* A work item: a child, or a mark. */
+typedef enum mark { VISIT, GUARD, UNGUARD } mark;
+
 typedef struct work {
-    enum { VISIT, GUARD, UNGUARD } what;
+    mark what;
     uint32_t i; /* child index in the plan; the option's number for GUARD */
 } work;
 
@@ -274,23 +313,16 @@ typedef struct frame {
     bool applies;
 } frame;
 
-/* "Option `option` of this condition was taken": the parts of a select node. */
-typedef struct guard {
-    st_attr *cond, *keys, *has_default;
-    size_t option, n_options;
-} guard;
-
 typedef struct walk {
     st_scope *s;
     st_plan *p;
     st_error *err;
     ST_VEC(frame) stack;
     ST_VEC(work) work;
-    ST_VEC(guard) guards;
     size_t applying; /* applies on the stack */
 } walk;
 
-static int add_work(walk *w, int what, uint32_t i)
+static int add_work(walk *w, mark what, uint32_t i)
 {
     ST_TRY(st_vec_reserve(w->p->a, &w->work, 1));
     w->work.v[w->work.n].what = what;
@@ -464,6 +496,7 @@ static int make_node(walk *w, const st_op *op, st_attr *expr, uint32_t flags, st
                      st_attr **out, st_attr **out2)
 {
     st_node *n;
+    if (w->s->flags & ST_SCOPE_SMALL) flags |= ST_N_SMALL;
     int rc = st_graph_intern(w->p->g, op, expr, flags, origin, &n, w->err);
     st_attr_release(expr);
     if (rc != ST_OK) return rc;
@@ -557,44 +590,14 @@ static int make_select(walk *w, st_attr *cond, st_attr *keys, st_attr *has_defau
     return make_node(w, w->p->ops.select, expr, 0, origin, 0, out, NULL);
 }
 
-/* Wrap a state in the guards that are open: it is there only if its branches were taken. */
-static int guard_state(walk *w, st_attr *raw, const char *lack, st_value *origin, st_attr **out)
-{
-    st_attr *cur = st_attr_retain(raw), *absent = NULL;
-    int rc = ST_OK;
-    if (w->guards.n) rc = missing_attribute(w, lack, origin, &absent);
-    for (size_t g = w->guards.n; g > 0 && rc == ST_OK; g--) {
-        guard *d = &w->guards.v[g - 1];
-        st_attr **options = st_mem_new(w->p->a, d->n_options * sizeof *options);
-        if (!options) {
-            rc = ST_ENOMEM;
-            break;
-        }
-        for (size_t k = 0; k < d->n_options; k++)
-            options[k] = k == d->option ? cur : absent;
-        st_attr *next = NULL;
-        rc = make_select(w, d->cond, d->keys, d->has_default, options, d->n_options, origin, &next);
-        st_mem_free(w->p->a, options);
-        if (rc == ST_OK) {
-            st_attr_release(cur);
-            cur = next;
-        }
-    }
-    st_attr_release(absent);
-    if (rc != ST_OK) {
-        st_attr_release(cur);
-        return rc;
-    }
-    *out = cur;
-    return ST_OK;
-}
-
 /* The state that entry `i` was fitted to; a node that fails if it was not. */
 static int state_of(walk *w, uint32_t i, const char *lack, st_attr **out)
 {
+    /* While fitting, what asks for a state has just had it made: no condition stands between. */
     const st_scope *f = w->s->fits ? w->s : w->s->fitted;
-    if (f && f->slots[i].state) {
-        *out = st_attr_retain(f->slots[i].state);
+    st_attr *t = !f || i >= f->n ? NULL : w->s->fits ? f->slots[i].raw_state : f->slots[i].state;
+    if (t) {
+        *out = st_attr_retain(t);
         return ST_OK;
     }
     return missing_attribute(w, lack, w->p->e.v[i].origin, out);
@@ -614,9 +617,11 @@ static int estimator_flags(walk *w, st_attr *est, uint32_t *flags)
         uint32_t f = 0;
         if (est->type == ST_VALUE) ST_TRY(w->p->host.flags(w->p->host.ud, est->u.v, &f, w->err));
         ST_TRY(known_get(w->p, est, &k, &fresh)); /* the host may have called back */
-        k->key = st_attr_retain(est);
+        if (fresh) {
+            k->key = st_attr_retain(est);
+            w->p->known_n++;
+        }
         k->flags = f;
-        w->p->known_n++;
     }
     *flags = k->flags;
     return ST_OK;
@@ -761,8 +766,8 @@ static int make_estimator(walk *w, const entry *e, st_attr **value)
     if (rc == ST_OK && fresh) {
         st_value *v = NULL;
         rc = w->p->host.build(w->p->host.ud, field(e, 0)->u.v, expr->u.items[1], &v, w->err);
-        if (rc == ST_OK) rc = known_get(w->p, expr, &k, &fresh);
-        if (rc == ST_OK) {
+        if (rc == ST_OK) rc = known_get(w->p, expr, &k, &fresh); /* the host may have called back */
+        if (rc == ST_OK && fresh) {
             k->key = st_attr_retain(expr);
             k->built = v;
             w->p->known_n++;
@@ -793,7 +798,6 @@ static int make(walk *w, uint32_t i, bool inner)
     st_plan *p = w->p;
     const entry *e = &p->e.v[i];
     st_attr *value = NULL, *state = NULL, *expr = NULL;
-    const char *lack = NO_ESTIMATOR;
     int rc = ST_EINVAL;
     switch (e->kind) {
     case ST_CAP_VAR: rc = make_var(w, e, &value); break;
@@ -814,7 +818,6 @@ static int make(walk *w, uint32_t i, bool inner)
         break;
     }
     case ST_CAP_CONCAT:
-        lack = NO_COLUMNS;
         rc = expr_of(w, e, e->fields, &expr);
         if (rc != ST_OK) break;
         if (s->fits) {
@@ -824,19 +827,18 @@ static int make(walk *w, uint32_t i, bool inner)
                                  st_attr_retain(expr->u.items[2]), NULL};
             st_attr_release(expr);
             expr = NULL;
-            rc = state_of(w, i, lack, &parts[3]);
+            rc = state_of(w, i, NO_COLUMNS, &parts[3]);
             int rc2 = tuple_of(w, parts, 4, &expr);
             if (rc == ST_OK) rc = rc2;
             if (rc == ST_OK) rc = make_node(w, p->ops.concat, expr, 0, e->origin, 0, &value, NULL);
         }
         break;
     case ST_CAP_FREEZE:
-        lack = NO_FROZEN;
         if (s->fits) {
             rc = expr_of(w, e, field(e, 0), &value);
             state = st_attr_retain(value);
         } else {
-            rc = state_of(w, i, lack, &value);
+            rc = state_of(w, i, NO_FROZEN, &value);
         }
         break;
     case ST_CAP_IF:
@@ -903,47 +905,17 @@ static int make(walk *w, uint32_t i, bool inner)
     }
     slot *k = &s->slots[i];
     slot_clear(k);
-    k->guarded = w->guards.n > 0;
     k->value = value;
-    if (state) {
-        k->raw_state = state;
-        rc = guard_state(w, state, lack, e->origin, &k->state);
-    }
-    return rc;
-}
-
-static int open_guard(walk *w, const entry *e, uint32_t option)
-{
-    bool is_if = e->kind == ST_CAP_IF;
-    guard d = {NULL, NULL, NULL, option, is_if ? 2 : field(e, 2)->n + (field(e, 4)->u.i ? 1 : 0)};
-    ST_TRY(st_vec_reserve(w->p->a, &w->guards, 1));
-    ST_TRY(expr_of(w, e, field(e, 0), &d.cond));
-    d.keys = is_if ? none(w) : st_attr_retain(field(e, 1));
-    d.has_default = is_if ? flag(w, false) : st_attr_retain(field(e, 4));
-    w->guards.v[w->guards.n++] = d;
-    return d.keys && d.has_default ? ST_OK : ST_ENOMEM;
-}
-
-static void close_guard(walk *w)
-{
-    guard *d = &w->guards.v[--w->guards.n];
-    st_attr_release(d->cond);
-    st_attr_release(d->keys);
-    st_attr_release(d->has_default);
-}
-
-/* True if entry `i` has its value already, here and now. */
-static bool is_met(const walk *w, uint32_t i)
-{
-    const slot *k = &w->s->slots[i];
-    /* What was met inside a branch is met again outside of it: its states are then unconditional. */
-    return k->value && (!k->guarded || w->guards.n > 0);
+    k->inner = inner;
+    k->raw_state = state;
+    k->state = st_attr_retain(state);
+    return ST_OK;
 }
 
 static int push(walk *w, uint32_t i)
 {
-    if (is_met(w, i)) return ST_OK;
     st_scope *s = w->s;
+    if (s->slots[i].value) return ST_OK; /* met already */
     if (s->bound[i]) {
         slot_clear(&s->slots[i]);
         s->slots[i].value = st_attr_retain(s->bound[i]);
@@ -951,7 +923,9 @@ static int push(walk *w, uint32_t i)
     }
     if (s->slots[i].running) return st_fail(w->err, ST_ECYCLE, "captured entry %u needs itself", (unsigned)i);
     ST_TRY(st_vec_reserve(w->p->a, &w->stack, 1));
-    bool applies = w->p->e.v[i].kind == ST_CAP_APPLY;
+    st_cap_kind kind = w->p->e.v[i].kind;
+    bool applies = kind == ST_CAP_APPLY;
+    s->conditional |= s->fits && (kind == ST_CAP_IF || kind == ST_CAP_MATCH);
     size_t from = w->work.n;
     ST_TRY(list_work(w, i, w->applying > 0));
     s->slots[i].running = true;
@@ -962,18 +936,14 @@ static int push(walk *w, uint32_t i)
 
 static int walk_to(walk *w, uint32_t root)
 {
+    ST_TRY(st_vec_reserve(w->p->a, &w->s->roots, 1));
+    w->s->roots.v[w->s->roots.n++] = root;
     ST_TRY(push(w, root));
     while (w->stack.n) {
         frame *f = &w->stack.v[w->stack.n - 1];
         if (f->next < f->to) {
             work x = w->work.v[f->next++];
-            const entry *e = &w->p->e.v[f->i];
-            if (x.what == VISIT)
-                ST_TRY(push(w, x.i));
-            else if (x.what == GUARD)
-                ST_TRY(open_guard(w, e, x.i));
-            else
-                close_guard(w);
+            if (x.what == VISIT) ST_TRY(push(w, x.i));
             continue;
         }
         uint32_t i = f->i;
@@ -986,23 +956,167 @@ static int walk_to(walk *w, uint32_t root)
     return ST_OK;
 }
 
+/* -- States made inside branches ----------------------------------------------------------- */
+
+/* Conditions are expressions of true or false; NULL is false and `yes` is true. */
+typedef struct needs {
+    st_attr *yes, *no;
+    st_attr **need;    /* for each entry */
+    uint32_t *options; /* for each entry: options of the condition at hand that visit it, and */
+    uint32_t *last;    /* 1 + the last of them */
+} needs;
+
+/* select(cond, [a, b]) */
+static int either(walk *w, st_attr *cond, st_attr *a, st_attr *b, st_value *origin, st_attr **out)
+{
+    st_attr *options[2] = {a, b}, *keys = none(w), *has = flag(w, false);
+    int rc = keys && has ? make_select(w, cond, keys, has, options, 2, origin, out) : ST_ENOMEM;
+    st_attr_release(keys);
+    st_attr_release(has);
+    return rc;
+}
+
+static int need_too(walk *w, needs *d, uint32_t i, st_attr *cond)
+{
+    st_attr *old = d->need[i];
+    if (!w->p->e.v[i].stateful || old == d->yes || (old && st_attr_equal(old, cond))) return ST_OK;
+    st_attr *t = NULL;
+    if (!old || cond == d->yes)
+        t = st_attr_retain(cond);
+    else
+        ST_TRY(either(w, old, d->yes, cond, w->p->e.v[i].origin, &t));
+    st_attr_release(old);
+    d->need[i] = t;
+    return ST_OK;
+}
+
+/* "Entry `i` is needed, and its condition takes option `k`". */
+static int option_taken(walk *w, needs *d, uint32_t i, uint32_t k, size_t n, st_attr **out)
+{
+    const entry *e = &w->p->e.v[i];
+    bool is_if = e->kind == ST_CAP_IF;
+    st_attr *cond = NULL, *taken = NULL, *keys = is_if ? none(w) : st_attr_retain(field(e, 1));
+    st_attr *has = is_if ? flag(w, false) : st_attr_retain(field(e, 4));
+    st_attr **options = st_mem_new(w->p->a, n * sizeof *options);
+    int rc = keys && has && options ? expr_of(w, e, field(e, 0), &cond) : ST_ENOMEM;
+    for (size_t j = 0; rc == ST_OK && j < n; j++)
+        options[j] = j == k ? d->yes : d->no;
+    if (rc == ST_OK) rc = make_select(w, cond, keys, has, options, n, e->origin, &taken);
+    if (rc == ST_OK && d->need[i] != d->yes) {
+        rc = either(w, d->need[i], taken, d->no, e->origin, out);
+    } else if (rc == ST_OK) {
+        *out = st_attr_retain(taken);
+    }
+    st_attr_release(taken);
+    st_attr_release(cond);
+    st_attr_release(keys);
+    st_attr_release(has);
+    st_mem_free(w->p->a, options);
+    return rc;
+}
+
+/* Entry `i` is needed under d->need[i]: so are its children, perhaps under more conditions. */
+static int needs_below(walk *w, needs *d, uint32_t i)
+{
+    const entry *e = &w->p->e.v[i];
+    size_t n = e->kind == ST_CAP_IF ? 2 : e->kind == ST_CAP_MATCH ? field(e, 2)->n + (field(e, 4)->u.i ? 1 : 0) : 0;
+    w->work.n = 0;
+    ST_TRY(list_work(w, i, w->s->slots[i].inner));
+    for (size_t x = 0; n && x < w->work.n; x++) {
+        uint32_t c = w->work.v[x].i;
+        if (w->work.v[x].what == VISIT) d->options[c] = d->last[c] = 0;
+    }
+    uint32_t now = 0;
+    for (size_t x = 0; n && x < w->work.n; x++) {
+        uint32_t c = w->work.v[x].i;
+        if (w->work.v[x].what != VISIT) {
+            now = w->work.v[x].what == GUARD ? c + 1 : 0;
+        } else if (now && d->last[c] != now) {
+            d->last[c] = now;
+            d->options[c]++;
+        }
+    }
+    st_attr *cond = st_attr_retain(d->need[i]);
+    int rc = ST_OK;
+    for (size_t x = 0; rc == ST_OK && x < w->work.n; x++) {
+        work k = w->work.v[x];
+        if (k.what == VISIT) {
+            /* what every option needs depends on none */
+            bool all = n && d->options[k.i] == n;
+            rc = need_too(w, d, k.i, all ? d->need[i] : cond);
+            continue;
+        }
+        st_attr_release(cond);
+        cond = NULL;
+        if (k.what == UNGUARD)
+            cond = st_attr_retain(d->need[i]);
+        else
+            rc = option_taken(w, d, i, k.i, n, &cond);
+    }
+    st_attr_release(cond);
+    return rc;
+}
+
+/* Give every state that only some branches make its conditions.  Children come before parents in a
+ * plan, so one pass from the last entry down meets each entry after all that need it. */
+static int guard_states(walk *w)
+{
+    st_scope *s = w->s;
+    const st_alloc *a = w->p->a;
+    needs d = {flag(w, true), flag(w, false), st_mem_zero(a, s->n * sizeof *d.need),
+               st_mem_zero(a, s->n * sizeof *d.options), st_mem_zero(a, s->n * sizeof *d.last)};
+    int rc = d.yes && d.no && d.need && d.options && d.last ? ST_OK : ST_ENOMEM;
+    for (size_t i = 0; rc == ST_OK && i < s->roots.n; i++)
+        rc = need_too(w, &d, s->roots.v[i], d.yes);
+    for (size_t i = s->n; rc == ST_OK && i > 0; i--) {
+        uint32_t k = (uint32_t)(i - 1);
+        slot *q = &s->slots[k];
+        const entry *e = &w->p->e.v[k];
+        if (!d.need[k] || !q->value || s->bound[k]) continue;
+        rc = needs_below(w, &d, k);
+        if (rc != ST_OK || !q->raw_state) continue;
+        st_attr *t = NULL, *absent = NULL;
+        if (d.need[k] == d.yes) {
+            t = st_attr_retain(q->raw_state);
+        } else {
+            const char *lack = e->kind == ST_CAP_APPLY    ? NO_ESTIMATOR
+                               : e->kind == ST_CAP_CONCAT ? NO_COLUMNS
+                                                          : NO_FROZEN;
+            rc = missing_attribute(w, lack, e->origin, &absent);
+            if (rc == ST_OK) rc = either(w, d.need[k], q->raw_state, absent, e->origin, &t);
+        }
+        st_attr_release(absent);
+        if (rc == ST_OK) {
+            st_attr_release(q->state);
+            q->state = t;
+        }
+    }
+    for (size_t i = 0; d.need && i < s->n; i++)
+        st_attr_release(d.need[i]);
+    st_mem_free(a, d.need);
+    st_mem_free(a, d.options);
+    st_mem_free(a, d.last);
+    st_attr_release(d.yes);
+    st_attr_release(d.no);
+    w->work.n = 0;
+    return rc;
+}
+
 static void walk_end(walk *w, int rc)
 {
-    while (w->guards.n)
-        close_guard(w);
     if (rc != ST_OK)
         for (size_t i = 0; i < w->stack.n; i++)
             w->s->slots[w->stack.v[i].i].running = false;
     st_vec_free(w->p->a, &w->stack);
     st_vec_free(w->p->a, &w->work);
-    st_vec_free(w->p->a, &w->guards);
 }
 
 int st_lower(st_scope *s, uint32_t i, st_attr **expr, st_error *err)
 {
-    if (i >= s->p->e.n) return st_fail(err, ST_EINVAL, "no captured entry %u", (unsigned)i);
+    if (i >= s->n) return st_fail(err, ST_EINVAL, "no captured entry %u", (unsigned)i);
     walk w = {.s = s, .p = s->p, .err = err};
     int rc = walk_to(&w, i);
+    if (rc == ST_OK && s->conditional) rc = guard_states(&w);
     walk_end(&w, rc);
     if (rc != ST_OK) {
         if (err && !err->code) st_fail(err, rc, "lowering failed: %s", st_code_text(rc));
@@ -1014,7 +1128,7 @@ int st_lower(st_scope *s, uint32_t i, st_attr **expr, st_error *err)
 
 int st_lower_field(st_scope *s, uint32_t i, size_t f, st_attr **expr, st_error *err)
 {
-    if (i >= s->p->e.n || f >= s->p->e.v[i].fields->n) return st_fail(err, ST_EINVAL, "no such field");
+    if (i >= s->n || f >= s->p->e.v[i].fields->n) return st_fail(err, ST_EINVAL, "no such field");
     const entry *e = &s->p->e.v[i];
     walk w = {.s = s, .p = s->p, .err = err};
     int rc = add_slots(&w, e, field(e, f));
@@ -1027,6 +1141,7 @@ int st_lower_field(st_scope *s, uint32_t i, size_t f, st_attr **expr, st_error *
     for (size_t k = 0; k < n && rc == ST_OK; k++)
         rc = walk_to(&w, todo[k]);
     st_mem_free(s->p->a, todo);
+    if (rc == ST_OK && s->conditional) rc = guard_states(&w);
     if (rc == ST_OK) rc = expr_of(&w, e, field(e, f), expr);
     walk_end(&w, rc);
     if (rc != ST_OK && err && !err->code) st_fail(err, rc, "lowering failed: %s", st_code_text(rc));
@@ -1050,10 +1165,11 @@ int64_t st_scope_first_apply(st_scope *s, uint32_t root)
 {
     st_plan *p = s->p;
     ST_VEC(uint32_t) stack = {0};
-    bool *seen = st_mem_zero(p->a, p->e.n * sizeof *seen);
+    if (root >= s->n) return -1;
+    bool *seen = st_mem_zero(p->a, s->n * sizeof *seen);
     int64_t found = -1;
-    if (!seen || st_vec_reserve(p->a, &stack, 1) != ST_OK) goto done;
-    stack.v[stack.n++] = root;
+    int rc = seen ? st_vec_reserve(p->a, &stack, 1) : ST_ENOMEM;
+    if (rc == ST_OK) stack.v[stack.n++] = root;
     while (stack.n) {
         uint32_t i = stack.v[--stack.n];
         if (seen[i]) continue;
@@ -1066,15 +1182,14 @@ int64_t st_scope_first_apply(st_scope *s, uint32_t root)
         walk w = {.s = s, .p = p};
         st_attr *t = e->fields;
         if (e->kind == ST_CAP_CHOICE) t = field(e, 1)->u.items[outcome_of(s, i)];
-        int rc = add_slots(&w, e, t);
+        rc = add_slots(&w, e, t);
         if (rc == ST_OK) rc = st_vec_reserve(p->a, &stack, w.work.n);
         for (size_t k = w.work.n; rc == ST_OK && k > 0; k--)
             stack.v[stack.n++] = w.work.v[k - 1].i;
         st_vec_free(p->a, &w.work);
         if (rc != ST_OK) break;
     }
-done:
     st_mem_free(p->a, seen);
     st_vec_free(p->a, &stack);
-    return found;
+    return rc == ST_OK ? found : -2;
 }

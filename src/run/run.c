@@ -43,11 +43,16 @@ struct st_task {
     st_node *at; /* where the error arose */
     st_error err;
     st_ref becomes;   /* node != NULL: the value comes from there */
+    ST_VEC(st_task *) also; /* what it became or computed inside: their time is part of this one's */
+    st_task *awaits;  /* while RUNNING: what st_run_nested computes for it */
     size_t held;      /* so many inputs, from the first, count a use by this task */
+    size_t looked;    /* so many inputs, from the first, are known to be there */
+    size_t roots;     /* 1 + the last root that asked for it; 0: none */
     bool poisoned;    /* one of its inputs failed */
-    bool ran, queued, abandoned;
+    bool ran, queued, abandoned, gil;
     void *worker;
     double prio, seconds, claimed;
+    double away; /* seconds of its execution that it spent in st_run_nested */
     uint32_t users; /* scratch of st_run_share */
     uint64_t mark;
     int wave, q;
@@ -62,7 +67,8 @@ enum { Q_CALLER, Q_GIL, Q_FREE, N_QUEUES };
 typedef struct root {
     st_task *t;
     uint32_t port;
-    bool told;
+    bool listed;
+    size_t sibling; /* 1 + the root that asked for the same task before */
 } root;
 
 struct st_run {
@@ -76,8 +82,11 @@ struct st_run {
     /* guarded by lock: */
     ST_VEC(st_task *) tasks;
     ST_VEC(root) roots;
+    ST_VEC(size_t) final_roots; /* in the order in which they became final; as much room as roots */
+    size_t told;                /* so many of them, from the first, were answered */
     heap q[N_QUEUES];
-    size_t running, gil_running, workers, untold;
+    size_t running, gil_running, workers;
+    size_t nested; /* running tasks that wait inside st_run_nested */
     bool canceled, closing, finishing, dropping;
     st_task *finals, **finals_end, *drops;
     uint64_t walk;
@@ -88,6 +97,9 @@ struct st_keep {
     size_t n;
     st_task *t[];
 };
+
+/* The task that this thread is inside of: what st_run_nested is called from. */
+static _Thread_local st_task *current;
 
 static double now(void)
 {
@@ -185,6 +197,9 @@ static size_t n_eager(const st_node *n) { return n->op->props & ST_P_CHOOSES ? (
 
 static bool is_final(const st_task *t) { return t->state == DONE || t->state == FAILED; }
 
+/* The output can be read.  A task that runs again for one output may still have another one. */
+static bool has(const st_task *t, uint32_t port) { return t->out[port] || t->state == DONE; }
+
 static int task_of(st_run *r, st_node *n, st_task **out)
 {
     if (n->task) {
@@ -261,7 +276,7 @@ static void free_values(st_run *r, st_task *t, trash *x)
 static void drop_edge(st_run *r, st_task *t, uint32_t port, trash *x)
 {
     t->total--;
-    if (--t->uses[port] == 0 && t->state == DONE) {
+    if (--t->uses[port] == 0) {
         throw_away(r, x, t->out[port]);
         t->out[port] = NULL;
     }
@@ -274,6 +289,14 @@ static void drop_edge(st_run *r, st_task *t, uint32_t port, trash *x)
     }
 }
 
+static void drop_held(st_run *r, st_task *t, trash *x)
+{
+    size_t held = t->held;
+    t->held = 0;
+    for (size_t i = 0; i < held; i++)
+        drop_edge(r, (st_task *)t->node->in[i].node->task, t->node->in[i].port, x);
+}
+
 static void drop_inputs(st_run *r, st_task *t, trash *x)
 {
     if (t->becomes.node) {
@@ -282,10 +305,7 @@ static void drop_inputs(st_run *r, st_task *t, trash *x)
         drop_edge(r, (st_task *)b->task, t->becomes.port, x);
         st_node_release(b); /* its task holds it too: this frees nothing here */
     }
-    size_t held = t->held;
-    t->held = 0;
-    for (size_t i = 0; i < held; i++)
-        drop_edge(r, (st_task *)t->node->in[i].node->task, t->node->in[i].port, x);
+    drop_held(r, t, x);
 }
 
 /* Drop what is in the list; a loop, as dropping a task may add its inputs to the list. */
@@ -336,16 +356,19 @@ static void check_poison(st_run *r, st_task *t, trash *x)
         st_task *b = (st_task *)t->becomes.node->task;
         if (b->state == FAILED) bad = b;
     } else {
-        for (size_t i = 0; i < n_eager(t->node); i++) {
-            st_task *m = (st_task *)t->node->in[i].node->task;
-            if (!is_final(m)) {
+        for (size_t i = t->looked; i < n_eager(t->node); i++) {
+            st_ref in = t->node->in[i];
+            st_task *m = (st_task *)in.node->task;
+            if (has(m, in.port)) {
+                if (t->looked == i) t->looked++; /* it is not looked at again: wide nodes stay linear */
+                continue;
+            }
+            if (m->state != FAILED) {
                 if (ST_FAULT(6)) bad = NULL; /* planted: the last failure is reported, not the first */
                 break;
             }
-            if (m->state == FAILED) {
-                bad = m;
-                if (!ST_FAULT(6)) break;
-            }
+            bad = m;
+            if (!ST_FAULT(6)) break;
         }
     }
     if (bad) fail_task(r, t, bad->error, bad->at, &bad->err, x);
@@ -355,13 +378,24 @@ static void check_poison(st_run *r, st_task *t, trash *x)
 static void forward(st_run *r, st_task *t, trash *x)
 {
     st_task *m = (st_task *)t->becomes.node->task;
-    t->out[0] = st_value_retain(m->out[t->becomes.port]);
+    if (t->uses[0] > 0 && !t->out[0]) t->out[0] = st_value_retain(m->out[t->becomes.port]);
     t->state = DONE;
     finish(r, t, x);
 }
 
+/* The roots that asked for `t`, which is final, are answered next. */
+static void list_roots(st_run *r, const st_task *t)
+{
+    for (size_t k = t->roots; k > 0; k = r->roots.v[k - 1].sibling) {
+        if (r->roots.v[k - 1].listed) continue;
+        r->roots.v[k - 1].listed = true;
+        r->final_roots.v[r->final_roots.n++] = k - 1;
+    }
+}
+
 static void tell(st_run *r, st_task *t, trash *x)
 {
+    list_roots(r, t);
     release_inputs(r, t, x);
     for (size_t i = 0; i < t->readers.n; i++) {
         st_task *c = t->readers.v[i].t;
@@ -398,12 +432,12 @@ static void finish(st_run *r, st_task *t, trash *x)
     pthread_cond_broadcast(&r->done);
 }
 
-/* A reader wants a task that is done but whose value was freed: it has to run again. */
-static void revive(st_run *r, st_task *m, uint32_t port, trash *x)
+/* A reader wants a task that is done but whose value was freed: it has to run again.  Its other values
+ * stay, as readers that are ready to run count on them. */
+static void revive(st_run *r, st_task *m, uint32_t port)
 {
     if (m->state != DONE || m->out[port]) return;
     m->state = IDLE;
-    free_values(r, m, x);
     r->stats.recomputed++;
 }
 
@@ -411,111 +445,137 @@ static void revive(st_run *r, st_task *m, uint32_t port, trash *x)
 static bool take_bound(st_run *r, st_task *t, trash *x)
 {
     st_node *n = t->node;
+    if (n->op->n_out == 0) return false;
     for (uint32_t p = 0; p < n->op->n_out; p++) {
         st_value *v = st_node_bound(n, p);
-        if (!v) {
-            for (uint32_t k = 0; k < p; k++) {
-                throw_away(r, x, t->out[k]);
-                t->out[k] = NULL;
-            }
-            return false;
-        }
+        if (!v) return false; /* what was taken before is as good as what the node will compute */
+        throw_away(r, x, t->out[p]);
         t->out[p] = v;
     }
     r->stats.reused++;
-    return n->op->n_out > 0;
+    return true;
 }
 
-/* Start `first` (IDLE, used by somebody) and what it needs.  Iterative. */
-static int start(st_run *r, st_task *first, trash *x)
+static void fail_for_memory(st_run *r, st_task *t, trash *x)
+{
+    st_error err;
+    st_fail(&err, ST_ENOMEM, "out of memory while scheduling");
+    fail_task(r, t, NULL, t->node, &err, x);
+}
+
+/* Start `first` (IDLE, used by somebody) and what it needs.  Iterative.  What there is no memory for
+ * fails. */
+static void start(st_run *r, st_task *first, trash *x)
 {
     struct step {
         st_task *t;
         size_t i;
     };
     ST_VEC(struct step) stack = {0};
-    int rc = st_vec_reserve(r->a, &stack, 1);
-    if (rc == ST_OK) stack.v[stack.n++] = (struct step){first, 0};
-    if (rc == ST_OK) {
-        if (take_bound(r, first, x)) {
-            first->state = DONE;
-            stack.n--;
-            finish(r, first, x);
-        } else {
-            first->state = WAITING;
-            first->missing = 1; /* held until every input has been looked at */
-            first->poisoned = false;
+    st_task *next = first;
+    while (next || stack.n) {
+        if (next) {
+            st_task *t = next;
+            next = NULL;
+            if (take_bound(r, t, x)) {
+                t->state = DONE;
+                finish(r, t, x);
+                continue;
+            }
+            t->state = WAITING;
+            t->missing = 1; /* held until every input has been looked at */
+            t->poisoned = false;
+            t->looked = 0;
+            if (st_vec_reserve(r->a, &stack, 1) == ST_OK)
+                stack.v[stack.n++] = (struct step){t, 0};
+            else
+                fail_for_memory(r, t, x);
+            continue;
         }
-    }
-    while (stack.n && rc == ST_OK) {
         struct step *s = &stack.v[stack.n - 1];
         st_task *t = s->t;
-        if (s->i < n_eager(t->node)) {
+        if (t->state != WAITING) { /* an input failed it, or its only reader */
+            stack.n--;
+        } else if (s->i < n_eager(t->node)) {
             st_ref in = t->node->in[s->i++];
             st_task *m;
-            rc = task_of(r, in.node, &m);
-            if (rc != ST_OK) break;
+            if (task_of(r, in.node, &m) != ST_OK) {
+                fail_for_memory(r, t, x);
+                continue;
+            }
             use(m, in.port);
             t->held++;
             if (!m->queued && m->wave > t->wave) m->wave = t->wave;
             if (!m->queued && m->prio < t->prio) m->prio = t->prio;
-            revive(r, m, in.port, x);
+            revive(r, m, in.port);
             if (m->state == FAILED) t->poisoned = true;
-            if (is_final(m)) continue;
-            rc = st_vec_reserve(r->a, &m->readers, 1);
-            if (rc != ST_OK) break;
-            m->readers.v[m->readers.n++] = (reader){t, t->life};
-            t->missing++;
-            if (m->state != IDLE) continue;
-            if (take_bound(r, m, x)) {
-                m->state = DONE;
-                m->readers.n--;
-                t->missing--;
+            if (is_final(m) || has(m, in.port)) continue;
+            if (st_vec_reserve(r->a, &m->readers, 1) != ST_OK) {
+                fail_for_memory(r, t, x);
                 continue;
             }
-            m->state = WAITING;
-            m->missing = 1;
-            m->poisoned = false;
-            rc = st_vec_reserve(r->a, &stack, 1);
-            if (rc == ST_OK) stack.v[stack.n++] = (struct step){m, 0};
+            m->readers.v[m->readers.n++] = (reader){t, t->life};
+            t->missing++;
+            if (m->state == IDLE) next = m;
         } else {
             stack.n--;
             t->missing--;
             if (t->poisoned && !(t->node->op->props & ST_P_TOLERANT))
                 check_poison(r, t, x);
-            else if (t->missing == 0 && t->state == WAITING)
+            else if (t->missing == 0)
                 enqueue(r, t);
         }
     }
     st_vec_free(r->a, &stack);
-    return rc;
 }
 
 /* `t` takes its value from `ref`, which is started if need be. */
 static int become(st_run *r, st_task *t, st_ref ref, trash *x)
 {
     st_task *m;
+    if (ref.node->graph != r->g || ref.port >= ref.node->op->n_out || t->node->op->n_out != 1)
+        return ST_EINVAL;
     ST_TRY(task_of(r, ref.node, &m));
     ST_TRY(st_vec_reserve(r->a, &m->readers, 1));
+    ST_TRY(st_vec_reserve(r->a, &t->also, 1));
     t->state = WAITING;
     t->becomes = ref;
+    t->also.v[t->also.n++] = m;
     st_node_retain(ref.node);
     t->missing = 1;
     t->poisoned = false;
     use(m, ref.port);
     if (!m->queued && m->wave > t->wave) m->wave = t->wave;
     if (!m->queued && m->prio < t->prio) m->prio = t->prio;
-    revive(r, m, ref.port, x);
-    if (m->state == DONE) {
+    revive(r, m, ref.port);
+    if (has(m, ref.port)) {
         forward(r, t, x);
-        return ST_OK;
-    }
-    if (m->state == FAILED) {
+    } else if (m->state == FAILED) {
         fail_task(r, t, m->error, m->at, &m->err, x);
-        return ST_OK;
+    } else {
+        m->readers.v[m->readers.n++] = (reader){t, t->life};
+        if (m->state == IDLE) start(r, m, x);
     }
-    m->readers.v[m->readers.n++] = (reader){t, t->life};
-    return m->state == IDLE ? start(r, m, x) : ST_OK;
+    /* Only now: what it became may read what it read. */
+    drop_held(r, t, x);
+    drop_all(r, x);
+    return ST_OK;
+}
+
+/* Nothing runs, nothing can run, and somebody waits: nodes that became other nodes wait for each other.
+ * The oldest one fails, which may free the rest. */
+static bool break_cycle(st_run *r, trash *x)
+{
+    st_task *t = NULL;
+    for (size_t i = 0; i < r->tasks.n; i++) {
+        st_task *m = r->tasks.v[i];
+        if (m->state == WAITING && m->becomes.node && (!t || m->node->id < t->node->id)) t = m;
+    }
+    if (!t) return false;
+    st_error err;
+    st_fail(&err, ST_ECYCLE, "%s became a node that needs it", t->node->op->name);
+    fail_task(r, t, NULL, t->node, &err, x);
+    return true;
 }
 
 /* -- Executing ----------------------------------------------------------------------------- */
@@ -537,13 +597,13 @@ static void execute(st_run *r, st_task *t, void *worker)
     trash x = {0};
     st_error err = {0};
     int rc = in && in_err && shared && out ? ST_OK : ST_ENOMEM;
-    bool gil = holds_gil(t) || (n->flags & ST_N_SMALL);
+    t->gil = holds_gil(t) || (n->flags & ST_N_SMALL);
     t->state = RUNNING;
     t->worker = worker;
     r->running++;
-    if (gil) r->gil_running++;
+    if (t->gil) r->gil_running++;
     st_exec e = {.run = r, .node = n, .op = n->op, .n_in = k, .in = in, .in_error = in_err,
-                 .in_shared = shared, .out = out, .worker = worker};
+                 .in_shared = shared, .out = out, .choice = SIZE_MAX, .worker = worker};
     if (rc == ST_OK) {
         for (size_t i = 0; i < k; i++) {
             in[i] = in_err[i] = NULL;
@@ -551,9 +611,9 @@ static void execute(st_run *r, st_task *t, void *worker)
             if (i >= eager) continue;
             st_ref f = n->in[i];
             st_task *m = (st_task *)f.node->task;
-            in[i] = m->state == DONE ? m->out[f.port] : NULL;
+            in[i] = m->out[f.port];
             in_err[i] = m->state == FAILED ? m->error : NULL;
-            shared[i] = m->uses[f.node->op->n_out + f.port] > 1 || f.node->bound != NULL;
+            shared[i] = m->uses[f.node->op->n_out + f.port] > 1 || st_node_is_bound(f.node);
         }
     }
     size_t ready = r->q[Q_GIL].n + r->q[Q_FREE].n;
@@ -561,8 +621,11 @@ static void execute(st_run *r, st_task *t, void *worker)
     pthread_mutex_unlock(&r->lock);
 
     double from = now();
+    st_task *outer = current;
+    current = t;
     if (rc == ST_OK) rc = n->op->exec ? n->op->exec(&e, &err) : st_fail(&err, ST_EUNSUPPORTED, "nothing runs it");
     double spent = now() - from;
+    current = outer;
 
     pthread_mutex_lock(&r->lock);
     if (rc == ST_OK && (n->op->props & ST_P_CHOOSES)) {
@@ -571,10 +634,15 @@ static void execute(st_run *r, st_task *t, void *worker)
         else if (e.choice < k)
             e.becomes = (st_ref){st_node_retain(n->in[e.choice].node), n->in[e.choice].port};
         else
-            rc = ST_EINVAL;
+            rc = st_fail(&err, ST_EINVAL, "%s chose no input", n->op->name);
     }
+    for (uint32_t p = 0; rc == ST_OK && !e.becomes.node && p < n->op->n_out; p++)
+        if (!out[p] && t->uses[p] > 0)
+            rc = st_fail(&err, ST_EINVAL, "%s left output %u empty", n->op->name, (unsigned)p);
     r->running--;
-    if (gil) r->gil_running--;
+    if (t->gil) r->gil_running--;
+    spent -= t->away;
+    t->away = 0;
     t->seconds += spent;
     r->stats.seconds += spent;
     r->stats.executed++;
@@ -593,16 +661,19 @@ static void execute(st_run *r, st_task *t, void *worker)
         fail_task(r, t, e.error, n, &err, &x);
         throw_away(r, &x, e.error);
     } else if (e.becomes.node) {
-        release_inputs(r, t, &x);
+        for (uint32_t p = 0; p < n->op->n_out; p++)
+            throw_away(r, &x, out[p]);
         rc = become(r, t, e.becomes, &x);
-        if (rc != ST_OK) fail_task(r, t, NULL, n, &(st_error){rc, "out of memory"}, &x);
+        if (rc != ST_OK) {
+            st_fail(&err, rc, "%s became another node: %s", n->op->name, st_code_text(rc));
+            fail_task(r, t, NULL, n, &err, &x);
+        }
     } else {
         for (uint32_t p = 0; p < n->op->n_out; p++) {
-            t->out[p] = out[p];
-            if (t->uses[p] == 0) { /* nobody wants this output */
-                throw_away(r, &x, t->out[p]);
-                t->out[p] = NULL;
-            }
+            if (t->uses[p] == 0 || t->out[p]) /* nobody wants it, or it was there from before */
+                throw_away(r, &x, out[p]);
+            else
+                t->out[p] = out[p];
         }
         t->state = DONE;
         finish(r, t, &x);
@@ -627,7 +698,7 @@ static st_task *peek(st_run *r, int q, bool nested)
 {
     heap *h = &r->q[q];
     if (!h->n) return NULL;
-    if (!nested) return h->v[0];
+    if (!nested || !nests(h->v[0])) return h->v[0];
     st_task *best = NULL;
     for (size_t i = 0; i < h->n; i++)
         if (!nests(h->v[i]) && (!best || before(h->v[i], best))) best = h->v[i];
@@ -646,6 +717,45 @@ static st_task *pick_any(st_run *r, bool nested)
 
 static void take(st_run *r, st_task *t) { heap_remove(&r->q[t->q], t); }
 
+/* A ready task that `target` waits for, of those that a thread inside a node may only take when its own
+ * wait needs them: tasks that may wait themselves.  (Any other one of these could end up waiting for the
+ * node that lies below it on this thread's stack.) */
+static st_task *pick_needed(st_run *r, st_task *target, bool caller, bool free_too)
+{
+    bool any = (caller && r->q[Q_CALLER].n) || (free_too && (r->q[Q_GIL].n || r->q[Q_FREE].n));
+    if (!any) return NULL;
+    ST_VEC(st_task *) stack = {0};
+    st_task *found = NULL;
+    uint64_t walk = ++r->walk;
+    target->mark = walk;
+    if (st_vec_reserve(r->a, &stack, 1) == ST_OK) stack.v[stack.n++] = target;
+    while (stack.n && !found) {
+        st_task *t = stack.v[--stack.n];
+        if (t->queued && (t->q == Q_CALLER ? caller : free_too)) {
+            found = t;
+            break;
+        }
+        st_task *one = t->state == RUNNING ? t->awaits : t->state == WAITING && t->becomes.node
+                           ? (st_task *)t->becomes.node->task : NULL;
+        size_t n = one ? 1 : t->state == WAITING ? t->held : 0;
+        if (st_vec_reserve(r->a, &stack, n) != ST_OK) break; /* it is looked for again */
+        for (size_t i = 0; i < n; i++) {
+            st_task *m = one ? one : (st_task *)t->node->in[i].node->task;
+            if (m->mark == walk) continue;
+            m->mark = walk;
+            stack.v[stack.n++] = m;
+        }
+    }
+    st_vec_free(r->a, &stack);
+    return found;
+}
+
+/* Every thread that is inside a node waits there for another one, and nothing else can begin. */
+static bool is_stuck(const st_run *r)
+{
+    return r->running == r->nested && !r->q[Q_CALLER].n && !r->q[Q_GIL].n && !r->q[Q_FREE].n;
+}
+
 static void run_unref(st_run *r)
 {
     /* lock held; frees when the last one leaves */
@@ -659,6 +769,7 @@ static void run_unref(st_run *r)
         st_value_release(t->error);
         if (t->becomes.node) st_node_release(t->becomes.node);
         st_vec_free(r->a, &t->readers);
+        st_vec_free(r->a, &t->also);
         st_mem_free(r->a, t->out);
         st_mem_free(r->a, t->uses);
     }
@@ -671,6 +782,7 @@ static void run_unref(st_run *r)
         st_vec_free(r->a, &r->q[q]);
     st_vec_free(r->a, &r->tasks);
     st_vec_free(r->a, &r->roots);
+    st_vec_free(r->a, &r->final_roots);
     pthread_cond_destroy(&r->work);
     pthread_cond_destroy(&r->done);
     pthread_mutex_destroy(&r->lock);
@@ -736,23 +848,30 @@ void st_worker_run(st_run *r, void *worker)
 
 static double cost_of(const st_node *n)
 {
-    if (n->meta.sure > 0) return n->meta.seconds;
+    st_meta m = st_node_meta(n);
+    if (m.sure > 0) return m.seconds;
     return n->op->props & ST_P_FITS ? 1.0 : 0.1;
 }
 
-int st_run_demand(st_run *r, const st_ref *refs, const int *waves, size_t n, bool as_root, st_error *err)
+/* Ask for `refs`; on success `first` (may be NULL) is the task of the first one. */
+static int demand(st_run *r, const st_ref *refs, const int *waves, size_t n, bool as_root, st_task **first,
+                  st_error *err)
 {
+    for (size_t i = 0; i < n; i++)
+        if (refs[i].node->graph != r->g || refs[i].port >= refs[i].node->op->n_out)
+            return st_fail(err, ST_EINVAL, "ref %zu is none of this run's graph", i);
     st_node **order = NULL;
     size_t m = 0;
     trash x = {0};
     int rc = st_graph_order(r->g, refs, n, &order, &m);
     if (rc != ST_OK) return st_fail(err, rc, "out of memory while scheduling");
     pthread_mutex_lock(&r->lock);
+    if (r->closing) rc = ST_ECANCELED;
     /* Longest path to a root, and the earliest wave that needs a node: from the roots down. */
     for (size_t i = 0; i < n && rc == ST_OK; i++) {
         st_task *t;
         rc = task_of(r, refs[i].node, &t);
-        if (rc == ST_OK && t->wave > (waves ? waves[i] : 0)) t->wave = waves ? waves[i] : 0;
+        if (rc == ST_OK && !t->queued && t->wave > (waves ? waves[i] : 0)) t->wave = waves ? waves[i] : 0;
     }
     for (size_t i = m; i > 0 && rc == ST_OK; i--) {
         st_task *t = (st_task *)order[i - 1]->task;
@@ -767,27 +886,41 @@ int st_run_demand(st_run *r, const st_ref *refs, const int *waves, size_t n, boo
             if (c->wave > t->wave) c->wave = t->wave;
         }
     }
+    if (rc == ST_OK && as_root) rc = st_vec_reserve(r->a, &r->roots, n);
+    if (rc == ST_OK && r->final_roots.cap < r->roots.cap)
+        rc = st_vec_grow_(r->a, (void **)&r->final_roots.v, &r->final_roots.cap, r->roots.cap,
+                          sizeof *r->final_roots.v);
+    /* Nothing fails from here on: what there is no memory for fails as a node does. */
+    if (rc == ST_OK && first) *first = n ? (st_task *)refs[0].node->task : NULL;
     for (size_t i = 0; i < n && rc == ST_OK; i++) {
         st_task *t = (st_task *)refs[i].node->task;
         use(t, refs[i].port);
         if (as_root) {
-            rc = st_vec_reserve(r->a, &r->roots, 1);
-            if (rc != ST_OK) break;
-            r->roots.v[r->roots.n++] = (root){t, refs[i].port, false};
-            r->untold++;
+            r->roots.v[r->roots.n++] = (root){t, refs[i].port, false, t->roots};
+            t->roots = r->roots.n;
         }
-        revive(r, t, refs[i].port, &x);
-        if (t->state == IDLE) rc = start(r, t, &x);
+        revive(r, t, refs[i].port);
+        if (t->state == IDLE)
+            start(r, t, &x);
+        else if (is_final(t))
+            list_roots(r, t);
     }
+    if (as_root) pthread_cond_broadcast(&r->done);
     pthread_mutex_unlock(&r->lock);
     empty(r, &x);
     st_mem_free(r->a, order);
-    return rc == ST_OK ? ST_OK : st_fail(err, rc, "out of memory while scheduling");
+    return rc == ST_OK ? ST_OK : st_fail(err, rc, "cannot schedule: %s", st_code_text(rc));
+}
+
+int st_run_demand(st_run *r, const st_ref *refs, const int *waves, size_t n, bool as_root, st_error *err)
+{
+    return demand(r, refs, waves, n, as_root, NULL, err);
 }
 
 static void wait_done(st_run *r, int ms)
 {
     struct timespec ts;
+    if (ms < 1) ms = 1;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     ts.tv_sec += ms / 1000;
     ts.tv_nsec += (long)(ms % 1000) * 1000000L;
@@ -802,22 +935,19 @@ int64_t st_run_next(st_run *r, st_poll poll, void *ud, int poll_ms, st_error *er
 {
     int64_t found = -1;
     double last = now();
+    trash x = {0};
     if (err) err->code = ST_OK;
     pthread_mutex_lock(&r->lock);
     for (;;) {
-        for (size_t i = 0; i < r->roots.n && r->untold; i++) {
-            if (r->roots.v[i].told || !is_final(r->roots.v[i].t)) continue;
-            r->roots.v[i].told = true;
-            r->untold--;
-            found = (int64_t)i;
+        if (r->told < r->final_roots.n) {
+            found = (int64_t)r->final_roots.v[r->told++];
             break;
         }
-        if (found >= 0) break;
         if (r->canceled) {
             st_fail(err, ST_ECANCELED, "cancelled");
             break;
         }
-        if (!r->untold) break;
+        if (r->told == r->roots.n) break;
         if (poll && now() - last >= poll_ms * 1e-3) {
             pthread_mutex_unlock(&r->lock);
             int stop = poll(ud);
@@ -836,34 +966,62 @@ int64_t st_run_next(st_run *r, st_poll poll, void *ud, int poll_ms, st_error *er
             execute(r, t, NULL);
             continue;
         }
+        if (is_stuck(r) && break_cycle(r, &x)) continue;
         wait_done(r, poll_ms);
     }
     pthread_mutex_unlock(&r->lock);
+    empty(r, &x);
     return found;
 }
 
 int st_run_nested(st_run *r, st_ref ref, void *worker, st_value **value, st_value **error, st_error *err)
 {
     *value = *error = NULL;
-    ST_TRY(st_run_demand(r, &ref, NULL, 1, false, err));
+    st_task *t = NULL;
+    ST_TRY(demand(r, &ref, NULL, 1, false, &t, err));
     int rc = ST_OK;
     trash x = {0};
+    double from = now();
     pthread_mutex_lock(&r->lock);
-    st_task *t = (st_task *)ref.node->task;
+    st_task *self = current; /* NULL: called by a thread of the operator's own */
+    st_task *awaited = self ? self->awaits : NULL;
+    bool gil = self && self->gil;
+    if (self) {
+        self->awaits = t;
+        r->nested++;
+        if (st_vec_reserve(r->a, &self->also, 1) == ST_OK)
+            self->also.v[self->also.n++] = t;
+        else
+            rc = st_fail(err, ST_ENOMEM, "out of memory while waiting for a node");
+    }
+    if (gil) { /* the host's lock is free while this thread waits */
+        r->gil_running--;
+        pthread_cond_broadcast(&r->work);
+    }
     while (rc == ST_OK && !is_final(t)) {
-        if (r->canceled) {
+        if (r->canceled || r->closing) {
             rc = st_fail(err, ST_ECANCELED, "cancelled");
             break;
         }
-        st_task *c = NULL;
-        if (!worker) c = peek(r, Q_CALLER, true);
-        if (!c && (worker || r->workers == 0)) c = pick_any(r, true);
+        bool caller = !worker, other = worker || r->workers == 0;
+        st_task *c = caller ? peek(r, Q_CALLER, true) : NULL;
+        if (!c && other) c = pick_any(r, true);
+        if (!c) c = pick_needed(r, t, caller, other);
         if (c) {
+            if (self) r->nested--;
             take(r, c);
             execute(r, c, worker);
+            if (self) r->nested++;
             continue;
         }
+        if (self && is_stuck(r) && break_cycle(r, &x)) continue;
         wait_done(r, 20);
+    }
+    if (gil) r->gil_running++;
+    if (self) {
+        self->awaits = awaited;
+        self->away += now() - from;
+        r->nested--;
     }
     if (rc == ST_OK) {
         if (t->state == DONE)
@@ -874,7 +1032,7 @@ int st_run_nested(st_run *r, st_ref ref, void *worker, st_value **value, st_valu
             rc = t->err.code ? t->err.code : ST_EHOST;
         }
     }
-    unuse(r, t, ref.port, &x); /* the demand's */
+    if (!r->closing) unuse(r, t, ref.port, &x); /* the demand's */
     pthread_mutex_unlock(&r->lock);
     empty(r, &x);
     return rc;
@@ -888,9 +1046,9 @@ int st_run_root(st_run *r, size_t index, st_value **value, st_value **error, st_
     pthread_mutex_lock(&r->lock);
     if (index < r->roots.n) {
         st_task *t = r->roots.v[index].t;
-        if (t->state == DONE) {
-            *value = st_value_retain(t->out[r->roots.v[index].port]);
-            rc = *value ? ST_OK : ST_EINVAL;
+        *value = st_value_retain(t->out[r->roots.v[index].port]);
+        if (*value) {
+            rc = ST_OK;
         } else if (t->state == FAILED) {
             *error = st_value_retain(t->error);
             if (at) *at = t->at;
@@ -932,21 +1090,29 @@ bool st_run_canceled(st_run *r)
 
 size_t st_run_settle(st_run *r, int ms, void (*stuck)(void *ud, st_node *n, void *worker), void *ud)
 {
+    struct left {
+        st_node *node;
+        void *worker;
+    };
     double until = now() + ms * 1e-3;
     size_t n = 0;
-    ST_VEC(st_task *) left = {0};
+    ST_VEC(struct left) left = {0};
     pthread_mutex_lock(&r->lock);
     while (r->running > 0 && now() < until)
         wait_done(r, 20);
     for (size_t i = 0; i < r->tasks.n; i++) {
-        if (r->tasks.v[i]->state != RUNNING) continue;
-        r->tasks.v[i]->abandoned = true;
+        st_task *t = r->tasks.v[i];
+        if (t->state != RUNNING) continue;
+        t->abandoned = true;
         n++;
-        if (stuck && st_vec_reserve(r->a, &left, 1) == ST_OK) left.v[left.n++] = r->tasks.v[i];
+        if (stuck && st_vec_reserve(r->a, &left, 1) == ST_OK)
+            left.v[left.n++] = (struct left){st_node_retain(t->node), t->worker};
     }
     pthread_mutex_unlock(&r->lock);
-    for (size_t i = 0; i < left.n; i++)
-        stuck(ud, left.v[i]->node, left.v[i]->worker);
+    for (size_t i = 0; i < left.n; i++) {
+        stuck(ud, left.v[i].node, left.v[i].worker);
+        st_node_release(left.v[i].node);
+    }
     st_vec_free(r->a, &left);
     return n;
 }
@@ -1025,9 +1191,10 @@ int st_run_share(st_run *r, const st_ref *refs, size_t n, double *seconds)
                     t->claimed = t->seconds;
                     t->users = 0;
                 }
-                rc = st_vec_reserve(r->a, &stack, t->node->n_in);
-                for (size_t k = 0; k < t->node->n_in && rc == ST_OK; k++) {
-                    st_task *m = (st_task *)t->node->in[k].node->task;
+                size_t n_in = t->node->n_in, n_all = n_in + t->also.n;
+                rc = st_vec_reserve(r->a, &stack, n_all);
+                for (size_t k = 0; k < n_all && rc == ST_OK; k++) {
+                    st_task *m = k < n_in ? (st_task *)t->node->in[k].node->task : t->also.v[k - n_in];
                     if (!m || m->mark == walk) continue;
                     m->mark = walk;
                     stack.v[stack.n++] = m;

@@ -49,7 +49,8 @@ _PACKAGES = {
     "LGBMRegressor": "lightgbm", "LGBMClassifier": "lightgbm",
     "XGBRegressor": "xgboost", "XGBClassifier": "xgboost",
     "Centre": "tests.differential.udf", "Shrink": "tests.differential.udf",
-    "Nearest": "tests.differential.udf", "NoPredict": "tests.differential.udf",
+    "Nearest": "tests.differential.udf", "Cluster": "tests.differential.udf",
+    "NoPredict": "tests.differential.udf",
 }  # fmt: skip
 
 
@@ -238,6 +239,7 @@ class Builder:
         self.tables = tables
         self.objects: dict[str, Any] = {}
         self.tags: list[str] = []
+        self.estimators: list[Any] = []
 
     def build(self) -> Any:
         """Build every step; the target node."""
@@ -284,7 +286,10 @@ class Builder:
     def _est(self, name: str, expr: dict[str, Any]) -> Any:
         module = _PACKAGES.get(name)
         cls = getattr(importlib.import_module(module) if module else self.package, name)
-        return cls(**{k: self.value(v) for k, v in expr["params"].items()})
+        made = cls(**{k: self.value(v) for k, v in expr["params"].items()})
+        if hasattr(made, "fit"):
+            self.estimators.append(made)
+        return made
 
     def _tuple(self, items: Any, _: Any) -> tuple:
         return tuple(self.value(v) for v in items)

@@ -572,12 +572,26 @@ def pd_frozen_predictor(g: Generator, f: Frame) -> Frame:
     return f.having(g.call(fn("with_predictions"), ref(f.id), ref(pred)), predicted="float64")
 
 
+def pd_introspect(g: Generator, f: Frame) -> Frame:
+    """A function that looks at the index and the types."""
+    out = g.call(fn("introspect"), ref(f.id))
+    return f.having(out, kind_code="float64")
+
+
+def pd_names(g: Generator, f: Frame) -> Frame:
+    """Columns side by side whose names in ``fit`` differ from those in ``predict``."""
+    other = g.call(fn("named_by_mode"), ref(f.id), ref(g.add("eval_mode")), how="deferred")
+    both = g.add("concat", first=ref(f.id), others=[ref(other)], axis=1)
+    number = g.call(fn("names_of"), ref(both))
+    return f.having(g.call(fn("scale_by"), ref(f.id), ref(number), name=(x := g.fresh("f"))), **{x: "float64"})
+
+
 PANDAS_STEPS: list[Callable[[Generator, Frame], Frame]] = [
     pd_arith, pd_shift, pd_swap, pd_column_order, pd_keywords, pd_unary, pd_accessors, pd_reach,
     pd_unpack, pd_if_else, pd_match, pd_freeze, pd_concat_rows, pd_scale, pd_onehot,
     pd_passthrough, pd_custom, pd_supervised, pd_applied, pd_mode, pd_select, pd_merge, pd_group,
     pd_where, pd_callable_node, pd_lambda, pd_constants, pd_mutate, pd_subsampled, pd_named,
-    pd_datetime, pd_clean, pd_frozen_predictor,
+    pd_datetime, pd_clean, pd_frozen_predictor, pd_introspect, pd_names,
 ]  # fmt: skip
 # Kinds of nodes that a single step above makes: these steps come twice in a round.
 PANDAS_STEPS += [pd_freeze, pd_applied, pd_subsampled, pd_unpack, pd_unary, pd_if_else]
@@ -628,7 +642,7 @@ def pl_unpack(g: Generator, f: Frame) -> Frame:
 
 
 GENERIC = [pd_keywords, pd_if_else, pd_match, pd_constants, pd_mode, pd_callable_node, pd_lambda,
-           pd_reach, pd_subsampled, pd_mutate, pd_named]  # fmt: skip
+           pd_reach, pd_subsampled, pd_mutate, pd_named, pd_introspect, pd_names]  # fmt: skip
 POLARS_STEPS = [pl_arith, pl_expression, pl_select, pl_scale, pl_onehot, pl_unpack, *GENERIC]
 POLARS_STEPS.remove(pd_if_else)
 
@@ -897,10 +911,10 @@ def splitter(g: Generator, kind: str, n: int) -> Expr:
     seed = r.choice([0, 1, 7, {"$rng": 3}])
     table: dict[str, Callable[[], Expr]] = {
         "none": lambda: None,
-        "int": lambda: r.choice([2, 3]),
-        "kfold": lambda: est("KFold", n_splits=r.choice([2, 3]), shuffle=True, random_state=seed),
+        "int": lambda: r.choice([2, 2, 3]),
+        "kfold": lambda: est("KFold", n_splits=r.choice([2, 2, 3]), shuffle=True, random_state=seed),
         "stratified": lambda: est("StratifiedKFold", n_splits=2, shuffle=True, random_state=seed),
-        "group": lambda: est("GroupKFold", n_splits=r.choice([2, 3])),
+        "group": lambda: est("GroupKFold", n_splits=r.choice([2, 2, 3])),
         "shuffle": lambda: est("ShuffleSplit", n_splits=2, test_size=0.3, random_state=seed),
         "repeated": lambda: est("RepeatedKFold", n_splits=2, n_repeats=2, random_state=seed),
         "timeseries": lambda: est("TimeSeriesSplit", n_splits=2),
@@ -1026,7 +1040,7 @@ class Case(Generator):
         if self.container == "other":
             self.container = r.choice(["polars", "numpy"])
         joined = rotate("joined", seed, [True, False])[0]
-        extra = rotate("extra", seed, ["subsample", "", "post", "fails", "", "kwargs", "", "override", ""])[0]
+        extra = rotate("extra", seed, ["subsample", "", "post", "fails", "unsupervised", "kwargs", "", "override", ""])[0]
         self.subsampled = extra == "subsample"
 
         frame = self.source(splitter_kind, kind)
@@ -1212,8 +1226,8 @@ class Case(Generator):
             if model["$est"] == name:
                 kwargs["fit_kwargs"]["bias"] = r.choice([0.0, 0.5])
                 kwargs["predict_kwargs"] = {"offset": r.choice([0.25, ref(self.add("value", value=0.5))])}
-        elif r.random() < 0.05 and self.task != "regression":
-            model = est("KMeans", n_clusters=2, n_init=1, random_state=0)
+        elif extra == "unsupervised" and "$est" in model:
+            model = est("KMeans", n_clusters=2, n_init=1, random_state=0) if r.random() < 0.3 else est("Cluster")
             kwargs["unsupervised"] = True
             self.tags.append("unsupervised")
         node = self.apply(node, model, **kwargs)
@@ -1329,6 +1343,11 @@ class Case(Generator):
                 item["also"] = []
             item["rebuild"] = r.random() < 0.5
             items.append(item)
+        if r.random() < 0.5:
+            # Two items that fail, each in its own way, at two places of the list.
+            for place, message in ((0, "the first failure"), (len(items), "the last failure")):
+                items.insert(place, {"kind": "lazy_eval", "target": out["target"], "broken": message,
+                                     "env": environment(self), "also": [], "rebuild": False})  # fmt: skip
         out["items"] = items
         out["scorer"], out["splitter"] = scorer_kind, splitter_kind
         out["on_error"] = r.choice(["return", "return", "raise"])

@@ -38,7 +38,7 @@ if _ROOT not in sys.path:
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-from tests.differential import values  # noqa: E402
+from tests.differential import udf, values  # noqa: E402
 from tests.differential.build import Builder, make_tables  # noqa: E402
 
 TIME_LIMIT = 60.0
@@ -200,6 +200,10 @@ class Side:
         ``"skrub"`` or ``"stratum"``.
     """
 
+    # What skrub, running the items of a batch one after another, stands for.
+    first_error = staticmethod(lambda errors: errors[0])
+    in_order = staticmethod(lambda made: made)
+
     def __init__(self, engine: str) -> None:
         self.engine = engine
         if engine == "stratum":
@@ -256,7 +260,9 @@ class Side:
             out["entries"].append([entry["kind"], described])
             if self.engine == "stratum" and entry["kind"] not in ("eval", "learner"):
                 out["fallbacks"] += self._fallbacks(entry["kind"])
-        # The user's data and graph are as they were.
+        # The user's data, graph and estimators are as they were.
+        out["estimators_after"] = values.canon(builder.estimators)
+        out["states_after"] = [sorted(n for n in s if n != "node") for s in node_states(target)]
         out["tables_changed"] = values.canon(tables) != before
         out["nodes_after"] = _node_classes(target)
 
@@ -270,6 +276,9 @@ class Side:
 
     def _target(self, entry: dict[str, Any], builder: Builder) -> Any:
         target = builder.objects[entry["target"]]
+        if "broken" in entry:
+            fails = self.package.deferred(udf.fail_unless_preview)
+            return fails(target, self.package.eval_mode(), entry["broken"])
         for info in entry.get("with_scoring", ()):
             kwargs = {k: builder.value(v) for k, v in info.items() if k != "scoring"}
             target = target.skb.with_scoring(builder.value(info["scoring"]), **kwargs)
@@ -391,8 +400,10 @@ class Side:
                     made.append(self._one_by_one(item, other))
                 except Exception as error:
                     made.append(error)
-                    if raised is None and entry["on_error"] == "raise" and not entry["completed"]:
-                        raised = error
+            errors = [one for one in made if isinstance(one, BaseException)]
+            if errors and entry["on_error"] == "raise" and not entry["completed"]:
+                raised = self.first_error(errors)
+            made = self.in_order(made)
         if not isinstance(raised, BaseException | None):
             raise AssertionError("what a run raises is an exception")
         out: dict[str, Any] = {"raised": None if raised is None else values.exception(raised)}

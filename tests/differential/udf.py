@@ -59,9 +59,16 @@ def matrix(df: Any) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(numeric(df), dtype=np.float64))
 
 
+def first_column(df: Any) -> np.ndarray:
+    """The first column of ``numeric``, without making the others."""
+    if isinstance(df, pd.DataFrame):
+        return _clean(_pandas_numeric_column(df.iloc[:, 0]))
+    return matrix(df[:, :1] if isinstance(df, np.ndarray) else df)[:, 0]
+
+
 def add_scaled(df: Any, k: float = 1.0, *, name: str = "scaled") -> Any:
     """A new column: the first one as a number, times ``k``."""
-    values = matrix(df)[:, 0] * float(k)
+    values = first_column(df) * float(k)
     if isinstance(df, np.ndarray):
         return np.column_stack([numeric(df), values])
     if isinstance(df, pl.DataFrame):
@@ -119,7 +126,7 @@ def add_constant(df: Any, value: Any, name: str = "constant") -> Any:
 def mode_shift(df: Any, mode: str, step: float = 0.5) -> Any:
     """Another column for fit, for transform and for predict: sees the evaluation mode."""
     shift = {"fit_transform": 0.0, "fit": 0.0, "preview": 0.0}.get(mode, step)
-    values = matrix(df)[:, 0] + shift
+    values = first_column(df) + shift
     if isinstance(df, np.ndarray):
         return np.column_stack([numeric(df), values])
     if isinstance(df, pl.DataFrame):
@@ -227,7 +234,7 @@ def fail_if(df: Any, flag: Any, message: str = "planned failure") -> Any:
 
 def fail_on_fold(df: Any, threshold: float, flag: Any = True) -> Any:
     """Raises where the mean of the first column exceeds a threshold: some folds, not others."""
-    if flag and float(matrix(df)[:, 0].mean()) > threshold:
+    if flag and float(first_column(df).mean()) > threshold:
         raise ArithmeticError("the mean is too large")
     return df
 
@@ -460,6 +467,28 @@ class Nearest(ClassifierMixin, BaseEstimator):
         return self.classes_[np.argmax(proba, axis=1)]
 
 
+class Cluster(BaseEstimator):
+    """Two groups by the sign of the first centred column; remembers whether it was given a target."""
+
+    def __init__(self, flip: bool = False) -> None:
+        self.flip = flip
+
+    def fit(self, X: Any, y: Any = None) -> Cluster:
+        """Learn the centre."""
+        self.centre_ = float(first_column(X).mean())
+        self.saw_y_ = y is not None
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The group of each row."""
+        groups = (first_column(X) > self.centre_).astype(np.int64)
+        return 1 - groups if self.flip else groups
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """How even the groups are, and whether there was a target."""
+        return float(self.predict(X).mean()) + (0.0 if y is None else 1.0)
+
+
 class NoPredict(BaseEstimator):
     """An estimator that can be fitted but neither predicts nor transforms."""
 
@@ -476,13 +505,13 @@ def row_weights(df: Any, power: float = 1.0) -> np.ndarray:
 
 def column_weights(df: Any) -> np.ndarray:
     """A weight a row, from the row's first cell: moves with the row."""
-    return 1.0 + np.abs(np.tanh(matrix(df)[:, 0]))
+    return 1.0 + np.abs(np.tanh(first_column(df)))
 
 
 def groups_of(df: Any, groups: int = 4) -> np.ndarray:
     """A group a row, from the row's first cells."""
-    values = matrix(df)
-    return np.floor((np.abs(values[:, 0]) * 7.0 + np.arange(len(values)) * 0.37) % groups).astype(int)
+    values = first_column(df)
+    return np.floor((np.abs(values) * 7.0 + np.arange(len(values)) * 0.37) % groups).astype(int)
 
 
 def round_down(values: Any) -> Any:
@@ -511,3 +540,40 @@ def with_predictions(df: Any, pred: Any) -> Any:
 def finite_columns(df: Any, cols: list[str]) -> Any:
     """These columns without NaN and infinities, in their own type of float."""
     return df.assign(**{c: _clean(_pandas_numeric_column(df[c])) for c in cols})
+
+
+def introspect(df: Any) -> Any:
+    """Two columns from what is beside the cells: the index, and the types of the columns."""
+    if isinstance(df, pd.DataFrame):
+        index = [float(sum(map(ord, str(v))) % 97) / 97.0 for v in df.index]
+        kinds = float(sum((k + 1) * sum(map(ord, str(d))) for k, d in enumerate(df.dtypes)) % 1009) / 1009.0
+        return df.assign(index_code=np.asarray(index), kind_code=kinds)
+    if isinstance(df, pl.DataFrame):
+        kinds = float(sum((k + 1) * sum(map(ord, str(d))) for k, d in enumerate(df.dtypes)) % 1009) / 1009.0
+        return df.with_columns(pl.lit(kinds).alias("kind_code"))
+    kinds = float(sum(map(ord, str(df.dtype))) % 101) / 101.0
+    return np.column_stack([numeric(df), np.full(len(df), kinds)])
+
+
+def named_by_mode(df: Any, mode: str) -> Any:
+    """One column, whose name depends on the evaluation mode."""
+    name = "learnt" if mode in ("fit", "fit_transform", "preview") else f"seen in {mode}"
+    if isinstance(df, np.ndarray):
+        return numeric(df)[:, :1]
+    if isinstance(df, pl.DataFrame):
+        return pl.DataFrame({name: first_column(df)})
+    return pd.DataFrame({name: first_column(df)}, index=df.index)
+
+
+def names_of(df: Any) -> float:
+    """A number made of the names of the columns and their order."""
+    if isinstance(df, np.ndarray):
+        return float(df.shape[1])
+    return float(sum((k + 1) * sum(map(ord, str(c))) for k, c in enumerate(df.columns) if "__skrub" not in str(c)) % 211)
+
+
+def fail_unless_preview(df: Any, mode: str, message: str) -> Any:
+    """Raises whenever it is run in earnest."""
+    if mode != "preview":
+        raise LookupError(message)
+    return df

@@ -28,6 +28,8 @@ import scipy.sparse
 from sklearn.base import BaseEstimator
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{4,}")
+# skrub tells columns of the same name apart by a random suffix.
+_SUFFIX = re.compile(r"__skrub_[0-9a-f]{8}__")
 TIME_KEYS = frozenset(
     {"mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time", "fit_time", "score_time"}
 )
@@ -36,8 +38,8 @@ _SKIPPED_ATTRIBUTES = frozenset({"refit_time_", "_repr_html_", "_sklearn_output_
 
 
 def scrub(text: str) -> str:
-    """Text without memory addresses."""
-    return _ADDRESS.sub("0x~", text)
+    """Text without memory addresses and without skrub's random suffixes of column names."""
+    return _SUFFIX.sub("__skrub_~__", _ADDRESS.sub("0x~", text))
 
 
 def _float(value: float) -> str:
@@ -221,7 +223,7 @@ def canon(value: Any, seen: dict[int, int] | None = None) -> Any:
     if type(value) is int:
         return value if abs(value) < 1 << 53 else {"int": str(value)}
     if type(value) is str:
-        return value
+        return _SUFFIX.sub("__skrub_~__", value) if "__skrub_" in value else value
     if type(value) is float:
         return {"float": _float(value), "see": str(value)}
     if isinstance(value, np.generic):

@@ -14,6 +14,7 @@ import fractions
 import functools
 import importlib
 import importlib.util
+import logging
 import math
 import operator
 import os
@@ -39,9 +40,7 @@ def _load(name):
     try:
         return importlib.import_module(f"stratum.capture.{name}")
     except ImportError:
-        spec = importlib.util.spec_from_file_location(
-            f"_capture_{name}", CAPTURE / f"{name}.py"
-        )
+        spec = importlib.util.spec_from_file_location(f"_capture_{name}", CAPTURE / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
@@ -1008,6 +1007,12 @@ def test_modules():
     assert encode(fake) is None
 
 
+def test_loggers():
+    all_distinct([logging.getLogger("a"), logging.getLogger("b"), logging.getLogger()])
+    logging.getLogger("registered_by_a_test")
+    assert encode(logging.Logger("registered_by_a_test")) is None
+
+
 @pytest.fixture
 def user_module(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
@@ -1182,6 +1187,19 @@ def test_skrub_objects():
     assert encode(skrub.X()) is None
     assert encode(skrub.var("a").b) is None
     assert encode(skrub.choose_from([1, 2], name="a")) is None
+
+    class Counting:
+        asked = 0
+
+        def __getattr__(self, name):
+            Counting.asked += 1
+            raise AttributeError(name)
+
+    value = Counting()
+    node = skrub.as_data_op(value)
+    Counting.asked = 0
+    assert encode(node) is None
+    assert Counting.asked == 0
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]})
     assert same(skrub.TableVectorizer().fit(frame), skrub.TableVectorizer().fit(frame))
 
@@ -1237,6 +1255,81 @@ def test_memo_holds_what_it_remembers_and_changes_nothing():
     before = encode(listed, memo)
     listed.append(2)
     assert encode(listed, memo) != before
+
+
+def test_memo_keeps_code_wherever_it_is_met():
+    shared = [1]
+
+    class Reader:
+        limit = shared
+
+        def method(self, x):
+            return shared, helper(x)
+
+        def __stratum_encode__(self):
+            return b"reader"
+
+    def reads(x):
+        return shared, caller(x)
+
+    values = [
+        reads,
+        [reads],
+        [shared, reads],
+        [reads, shared],
+        [reads, [1]],
+        [[1], reads],
+        [reads, reads],
+        [reads, helper, caller],
+        [caller, reads, helper],
+        Reader(),
+        [Reader(), shared],
+        [Reader(), Reader, reads],
+        {"a": functools.partial(reads, shared)},
+        {reads, "x"},
+    ]
+    memo = {}
+    for order in (values, values[::-1], values):
+        for value in order:
+            key = encode(value)
+            assert key is not None, E.reason_not_encodable(value)
+            assert encode(value, memo) == key
+    assert any(entry[0] is Reader for entry in memo.values())
+    assert any(entry[0] is reads for entry in memo.values())
+
+
+def test_mutable_objects_shared_by_code_and_data_show():
+    shared, alike = [1], [1]
+
+    def reads():
+        return shared
+
+    all_distinct([[reads, shared], [reads, alike], [shared, reads], [alike, reads]])
+
+
+def test_objects_held_by_what_they_hold():
+    held = []
+
+    def reads():
+        return held
+
+    held.append(reads)
+    assert encode(held) is not None
+    assert encode(reads) is not None
+    assert encode(held, {}) == encode(held)
+
+
+def test_strange_metaclasses():
+    class Unhashable(type):
+        def __eq__(cls, other):
+            return True
+
+    class Strange(metaclass=Unhashable):
+        pass
+
+    assert encode(Strange()) is None
+    assert encode([Strange(), 1]) is None
+    assert E.reason_not_encodable(Strange())
 
 
 def test_random_plain_values_round_trip_to_one_key_each():

@@ -1,12 +1,16 @@
 """Tests of what a function's bytecode shows: clocks, draws, input and output, writes."""
 
+import argparse
+import contextlib
 import datetime
 import functools
 import glob
 import importlib
 import importlib.util
+import inspect
 import itertools
 import json
+import json.decoder
 import math
 import operator
 import os
@@ -19,6 +23,8 @@ import socket
 import subprocess
 import sys
 import time
+import types
+import typing
 import uuid
 from datetime import datetime as DateTime
 from random import random as draw
@@ -34,9 +40,7 @@ def _load(name):
     try:
         return importlib.import_module(f"stratum.capture.{name}")
     except ImportError:
-        spec = importlib.util.spec_from_file_location(
-            f"_capture_{name}", CAPTURE / f"{name}.py"
-        )
+        spec = importlib.util.spec_from_file_location(f"_capture_{name}", CAPTURE / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
@@ -675,7 +679,7 @@ def test_pure_callables(function):
     [time.time, random.random, random.shuffle, open, input, os.getenv, os.urandom, uuid.uuid4]
     + [DateTime.now, datetime.date.today, subprocess.run, time.sleep, eval]
     + [functools.partial(c_time, 1), functools.partial(map, c_time), functools.lru_cache(c_time)]
-    + [Stateful(), Keeper().note, Drawing, Drawing().method, random.Random(0).random]
+    + [Stateful(), Keeper().note, Drawing, Drawing().method, random.Random(0).random],
 )
 def test_impure_callables(function):
     assert P.classify(function).kind == "impure", P.classify(function)
@@ -737,6 +741,88 @@ def test_a_verdict_follows_what_the_function_refers_to():
     f.__code__ = c_time.__code__
     space["time"] = time
     assert P.classify(f).kind == "impure"
+
+
+def _ladder(last, rungs=40):
+    space = {"__name__": "made_for_a_test", "f0": last}
+    for n in range(1, rungs):
+        exec(
+            f"def a{n}(x): return f{n - 1}(x)\n"
+            f"def b{n}(x): return f{n - 1}(x) + 1\n"
+            f"def f{n}(x): return a{n}(x) + b{n}(x)",
+            space,
+        )
+    return space[f"f{rungs - 1}"]
+
+
+def test_ladders_of_functions_are_linear():
+    assert P.classify(_ladder(len)).kind == "pure"
+    assert P.classify(_ladder(c_time)).kind == "impure"
+    assert P.classify(_ladder(pytest.approx)).kind == "unknown"
+
+
+def test_long_chains_of_functions_do_not_crash():
+    space = {"__name__": "made_for_a_test", "f0": len}
+    for n in range(1, 3000):
+        exec(f"def f{n}(x): return f{n - 1}(x)", space)
+    verdict = P.classify(space["f2999"])
+    assert verdict.kind == "unknown"
+    assert "deeply" in verdict.reason
+
+
+def test_memo():
+    memo = {}
+    assert P.classify(c_time, memo).kind == "impure"
+    assert P.classify(p_paths, memo).kind == "pure"
+    assert {id(c_time), id(p_paths)} == set(memo)
+    assert P.classify(c_time, memo) is memo[id(c_time)][1]
+
+
+def _all_codes(module):
+    functions = [v for v in vars(module).values() if isinstance(v, types.FunctionType)]
+    for owner in [v for v in vars(module).values() if isinstance(v, type)]:
+        functions += [v for v in vars(owner).values() if isinstance(v, types.FunctionType)]
+    for function in functions:
+        todo = [function.__code__]
+        while todo:
+            code = todo.pop()
+            todo.extend(c for c in code.co_consts if isinstance(c, types.CodeType))
+            yield function, code
+
+
+def test_the_stack_machine_keeps_the_depth_of_the_interpreter():
+    """At each return the value alone is on the stack: no instruction is off."""
+    returns, wrong = 0, []
+
+    class Checked(P._Scan):
+        def step(self, ins, stack, keywords):
+            nonlocal returns
+            if ins.opname == "RETURN_VALUE":
+                returns += 1
+                if len(stack) != 1:
+                    wrong.append((self.code.co_qualname, ins.offset, len(stack)))
+            super().step(ins, stack, keywords)
+
+    for module in (argparse, contextlib, functools, inspect, json.decoder, typing, subprocess):
+        for function, code in _all_codes(module):
+            scan = Checked(code, function.__globals__, {}, frozenset())
+            scan.run()
+    assert returns > 500
+    assert wrong == []
+
+
+def test_lazy_objects_are_not_asked():
+    class Lazy:
+        def __getattr__(self, name):
+            raise AssertionError(f"the object was asked for {name}")
+
+        def __call__(self, x):
+            return x
+
+    space = {"__name__": "made_for_a_test", "lazy": Lazy()}
+    exec("def f(x): return lazy(x), lazy.head(), x", space)
+    assert P.classify(space["lazy"]).kind == "pure"
+    assert P.classify(space["f"]).kind == "pure"
 
 
 def test_verdicts_do_not_keep_functions_alive():

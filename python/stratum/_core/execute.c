@@ -63,6 +63,7 @@ int core_exec(st_exec *x, st_error *err)
     size_t made = 0;
     for (; in && made < x->n_in; made++) {
         in[made] = NULL;
+        if ((op->props & ST_P_CHOOSES) && made > 0) continue;
         if (x->in[made]) {
             PyObject *o = core_object(x->in[made]);
             in[made] = guarded && x->in_shared[made] ? PyObject_CallOneArg(core.protect, o) : Py_NewRef(o);
@@ -73,7 +74,21 @@ int core_exec(st_exec *x, st_error *err)
             if (!in[made]) break;
         }
     }
-    if (in && made == x->n_in) args = core_from_attr(st_node_attr(x->node), in, x->n_in);
+    if (in && made == x->n_in) {
+        if (op->props & ST_P_CHOOSES) { /* (condition, keys, has default); the options are not there yet */
+            const st_attr *t = st_node_attr(x->node);
+            args = PyTuple_New(3);
+            for (size_t i = 0; args && i < 3; i++) {
+                PyObject *o = core_from_attr(st_attr_item(t, i), in, x->n_in);
+                if (!o)
+                    Py_CLEAR(args);
+                else
+                    PyTuple_SET_ITEM(args, (Py_ssize_t)i, o);
+            }
+        } else {
+            args = core_from_attr(st_node_attr(x->node), in, x->n_in);
+        }
+    }
     for (size_t i = 0; in && i < made; i++)
         Py_XDECREF(in[i]); /* the arguments hold them now; nothing else does */
     if (in != small) PyMem_Free(in);

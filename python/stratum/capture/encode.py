@@ -47,8 +47,9 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-import operator
+import logging
 import opcode
+import operator
 import os
 import pathlib
 import random
@@ -153,11 +154,7 @@ def _enc_int(value: int) -> bytes:
     size = (value.bit_length() + 8) // 8
     if size > INLINE_BYTES:
         return _pack_buffer(b"int ", value.to_bytes(size, "little", signed=True))
-    return (
-        b"int "
-        + size.to_bytes(8, "little")
-        + value.to_bytes(size, "little", signed=True)
-    )
+    return b"int " + size.to_bytes(8, "little") + value.to_bytes(size, "little", signed=True)
 
 
 _pack_double = struct.Struct("<d").pack
@@ -194,9 +191,7 @@ _SCALARS: dict[type, Callable[[Any], bytes]] = {
     ),
     uuid.UUID: lambda v: _pack(b"uuid", v.bytes),
     decimal.Decimal: lambda v: _enc_decimal(v),
-    fractions.Fraction: lambda v: _pack(
-        b"frac", _enc_int(v.numerator) + _enc_int(v.denominator)
-    ),
+    fractions.Fraction: lambda v: _pack(b"frac", _enc_int(v.numerator) + _enc_int(v.denominator)),
 }
 
 
@@ -272,9 +267,7 @@ def _hashes_by_identity(metaclass: type) -> bool:
     return metaclass.__hash__ is type.__hash__ and metaclass.__eq__ is type.__eq__
 
 
-def _enc_immutable(
-    ctx: _Context, obj: Any, function: Callable[[_Context, Any], bytes]
-) -> bytes:
+def _enc_immutable(ctx: _Context, obj: Any, function: Callable[[_Context, Any], bytes]) -> bytes:
     """Encode an immutable container.
 
     Its bytes do not depend on how often it is met.  One that holds mutable
@@ -491,7 +484,7 @@ def _enc_memoryview(ctx: _Context, obj: memoryview) -> bytes:
         head = _enc_str(obj.format) + _many(ctx, obj.shape or ())
     except (ValueError, NotImplementedError) as error:
         raise _NotEncodable("a memoryview that is released or indirect") from error
-    return _pack(b"mview"[:4], head + _pack_buffer(b"data", content))
+    return _pack(b"mviw", head + _pack_buffer(b"data", content))
 
 
 def _enc_random(ctx: _Context, obj: random.Random) -> bytes:
@@ -531,12 +524,8 @@ _register(set, _Handler(_enc_set(b"set "), _IDENTIFIED))
 _register(frozenset, _Handler(_enc_set(b"fset"), _IMMUTABLE))
 _register(bytearray, _Handler(lambda c, o: _pack_buffer(b"barr", o), _IDENTIFIED))
 _register(memoryview, _Handler(_enc_memoryview, _IDENTIFIED))
-_register(
-    slice, _Handler(lambda c, o: _pack(b"slic", _many(c, (o.start, o.stop, o.step))))
-)
-_register(
-    range, _Handler(lambda c, o: _pack(b"rang", _many(c, (o.start, o.stop, o.step))))
-)
+_register(slice, _Handler(lambda c, o: _pack(b"slic", _many(c, (o.start, o.stop, o.step)))))
+_register(range, _Handler(lambda c, o: _pack(b"rang", _many(c, (o.start, o.stop, o.step)))))
 _register(datetime.datetime, _Handler(_enc_datetime))
 _register(datetime.time, _Handler(_enc_time))
 _register(
@@ -553,9 +542,7 @@ for _path_type in (
 ):
     _register(
         _path_type,
-        _Handler(
-            lambda c, o: _pack(b"path", _enc_str(type(o).__name__) + _enc_str(os.fspath(o)))
-        ),
+        _Handler(lambda c, o: _pack(b"path", _enc_str(type(o).__name__) + _enc_str(os.fspath(o)))),
     )
 _register(
     collections.OrderedDict,
@@ -603,9 +590,7 @@ def _library_roots() -> tuple[str, ...]:
     roots = {paths[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")}
     # virtual environments share the standard library of their base
     roots.add(os.path.dirname(os.__file__))
-    return tuple(
-        sorted(os.path.join(r, "") for x in roots for r in {x, os.path.realpath(x)})
-    )
+    return tuple(sorted(os.path.join(r, "") for x in roots for r in {x, os.path.realpath(x)}))
 
 
 _LIBRARY_ROOTS = _library_roots()
@@ -616,9 +601,7 @@ _library_cache: dict[str, tuple[Any, bool]] = {}
 def _is_library_file(filename: str) -> bool:
     if filename.startswith("<frozen "):
         return True
-    return any(part in filename for part in _SITE_PARTS) or filename.startswith(
-        _LIBRARY_ROOTS
-    )
+    return any(part in filename for part in _SITE_PARTS) or filename.startswith(_LIBRARY_ROOTS)
 
 
 def is_library_module(name: Any) -> bool:
@@ -649,9 +632,7 @@ def is_library_module(name: Any) -> bool:
     if filename is not None:
         # frozen modules of the standard library also have a file
         result = _is_library_file(os.path.abspath(filename))
-    elif name in sys.builtin_module_names:
-        result = True
-    elif spec is not None and getattr(spec, "origin", None) in ("built-in", "frozen"):
+    elif getattr(spec, "origin", None) in ("built-in", "frozen"):
         result = True
     else:
         # Extensions make inner modules without a file: ask for the package's.
@@ -661,7 +642,7 @@ def is_library_module(name: Any) -> bool:
     return result
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _version_of(root: str) -> str:
     """Version of the installed package that a module belongs to."""
     version = getattr(sys.modules.get(root), "__version__", None)
@@ -721,6 +702,17 @@ def _enc_module(ctx: _Context, obj: types.ModuleType) -> bytes:
 
 
 _register(types.ModuleType, _Handler(_enc_module))
+
+
+def _enc_logger(ctx: _Context, obj: logging.Logger) -> bytes:
+    """Loggers are one of each name; many functions refer to theirs."""
+    if logging.getLogger(obj.name) is not obj:
+        raise _NotEncodable(f"logger {obj.name!r}, which is not the registered one")
+    return _pack(b"logr", _enc_str(obj.name))
+
+
+_register(logging.Logger, _Handler(_enc_logger))
+_register(type(logging.getLogger()), _Handler(_enc_logger))
 
 
 # ---------------------------------------------------------------------------
@@ -853,7 +845,7 @@ def _enc_import(ctx: _Context, name: str, names: tuple[str, ...]) -> bytes:
     return _enc_named(b"impo", name, "")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _is_installed(root: str) -> bool:
     """Whether a top-level module is a library's (it is found, not imported)."""
     if root in sys.stdlib_module_names or is_library_module(root):
@@ -970,9 +962,7 @@ for _descriptor_type in (
 ):
     _register(_descriptor_type, _Handler(_enc_descriptor))
 # Slots: the class is being encoded, only the name tells one from another.
-_register(
-    types.MemberDescriptorType, _Handler(lambda c, o: _pack(b"slot", _enc_str(o.__name__)))
-)
+_register(types.MemberDescriptorType, _Handler(lambda c, o: _pack(b"slot", _enc_str(o.__name__))))
 _register(staticmethod, _Handler(lambda c, o: _pack(b"stat", _enc(c, o.__func__))))
 _register(classmethod, _Handler(lambda c, o: _pack(b"clsm", _enc(c, o.__func__))))
 _register(
@@ -1069,12 +1059,8 @@ def _name_of_code(obj: Any) -> bytes | None:
 
 _register(type, _Handler(_enc_class, _CODE))
 _register(dataclasses.Field, _Handler(_enc_field))
-_register(
-    type(dataclasses.MISSING), _Handler(lambda c, o: b"dmis" + _LEN_0)
-)
-_register(
-    type(collections.namedtuple("_Probe", "x").x), _Handler(_enc_by_reduce(b"ntge"))
-)
+_register(type(dataclasses.MISSING), _Handler(lambda c, o: b"dmis" + _LEN_0))
+_register(type(collections.namedtuple("_Probe", "x").x), _Handler(_enc_by_reduce(b"ntge")))
 
 
 # ---------------------------------------------------------------------------
@@ -1091,29 +1077,36 @@ def _has_plain_layout(cls: type) -> bool:
     for base in cls.__mro__[:-1]:
         if not base.__flags__ & (1 << 9):
             return False
-        slots += sum(
-            type(v) is types.MemberDescriptorType for v in vars(base).values()
-        )
+        slots += sum(type(v) is types.MemberDescriptorType for v in vars(base).values())
     pointer = struct.calcsize("P")
     size = object.__basicsize__ + pointer * slots
     size += pointer * ((cls.__dictoffset__ > 0) + (cls.__weakrefoffset__ > 0))
     return cls.__itemsize__ == 0 and cls.__basicsize__ == size
 
 
-@functools.lru_cache(maxsize=1024)
-def _slots_of(cls: type) -> list[tuple[str, types.MemberDescriptorType]]:
-    return [
-        (name, value)
-        for base in reversed(cls.__mro__[:-1])
-        for name, value in vars(base).items()
-        if type(value) is types.MemberDescriptorType
-    ]
+#: Names of slots by class: walking the bases each time takes 10 microseconds.
+_slots: weakref.WeakKeyDictionary[type, tuple[tuple[int, str], ...]] = weakref.WeakKeyDictionary()
+
+
+def _slots_of(cls: type) -> tuple[tuple[int, str], ...]:
+    """(place of the base in the MRO, name) of each slot of a class."""
+    found = _slots.get(cls)
+    if found is None:
+        found = _slots[cls] = tuple(
+            (place, name)
+            for place, base in enumerate(cls.__mro__[:-1])
+            for name, value in vars(base).items()
+            if type(value) is types.MemberDescriptorType
+        )
+    return found
 
 
 def _state_of(obj: Any) -> list[tuple[str, Any]]:
     """All attributes that an instance of plain layout holds."""
     items = list(getattr(obj, "__dict__", {}).items())
-    for name, descriptor in _slots_of(type(obj)):
+    cls = type(obj)
+    for place, name in _slots_of(cls):
+        descriptor = vars(cls.__mro__[place])[name]
         try:
             items.append((name, descriptor.__get__(obj)))
         except AttributeError:  # an empty slot
@@ -1201,7 +1194,7 @@ def _enc_library_dict(ctx: _Context, obj: Any) -> bytes:
     return _pack(b"dsub", body + _pairs(ctx, extra))
 
 
-def _enc_hook(ctx: _Context, obj: Any, hook: Any) -> bytes:
+def _enc_hook(ctx: _Context, obj: Any) -> bytes:
     cls = type(obj)
     value = cls.__stratum_encode__(obj)
     if value is None:
@@ -1221,9 +1214,7 @@ def _enc_by_state(ctx: _Context, obj: Any) -> bytes:
 
 
 #: Names of the parameters of estimators whose ``get_params`` is the usual one.
-_parameter_names: weakref.WeakKeyDictionary[type, tuple[str, ...]] = (
-    weakref.WeakKeyDictionary()
-)
+_parameter_names: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
 
 
 def _params_of(obj: Any) -> dict[str, Any]:
@@ -1275,8 +1266,6 @@ def _enc_typing(ctx: _Context, obj: Any) -> bytes:
     if not isinstance(name, str) and not args:
         raise _NotEncodable(f"a type hint of kind {type(obj).__qualname__}")
     return _pack(b"hint", kind + _enc(ctx, name) + _enc(ctx, origin) + _enc(ctx, args))
-
-
 
 
 # ---------------------------------------------------------------------------
@@ -1353,9 +1342,7 @@ def _enc_content(ctx: _Context, array: Any) -> bytes:
     dtype = array.dtype
     if dtype.names is not None:
         # by field: the bytes between fields are whatever was in memory
-        return _pack(
-            b"flds", b"".join([_enc_content(ctx, array[n]) for n in dtype.names])
-        )
+        return _pack(b"flds", b"".join([_enc_content(ctx, array[n]) for n in dtype.names]))
     if dtype.hasobject or dtype.kind == "T":
         return _enc_elements(ctx, array.astype(object, copy=False).ravel().tolist())
     return _pack_buffer(b"data", _contiguous(array))
@@ -1503,9 +1490,7 @@ def _enc_arrow_chunks(ctx: _Context, chunks: list[Any], arrow_type: Any) -> byte
         values = [c.dictionary for c in whole.chunks[:1]]
         body = _enc_arrow_chunks(ctx, values, arrow_type.value_type)
         indices = [c.indices for c in whole.chunks]
-        return _pack(
-            b"ardi", body + _enc_arrow_chunks(ctx, indices, arrow_type.index_type)
-        )
+        return _pack(b"ardi", body + _enc_arrow_chunks(ctx, indices, arrow_type.index_type))
     if t.is_string_view(arrow_type) or t.is_binary_view(arrow_type):
         wide = pa.large_string() if t.is_string_view(arrow_type) else pa.large_binary()
         chunks, arrow_type = [c.cast(wide) for c in chunks], wide
@@ -1515,8 +1500,7 @@ def _enc_arrow_chunks(ctx: _Context, chunks: list[Any], arrow_type: Any) -> byte
         valid = b""
     else:
         full = [
-            np.ones(len(c), bool) if m is None else m
-            for c, m in zip(chunks, masks, strict=True)
+            np.ones(len(c), bool) if m is None else m for c, m in zip(chunks, masks, strict=True)
         ]
         valid = np.packbits(np.concatenate(full)).tobytes()
     body = _enc_int(size) + _pack_buffer(b"vald", valid)
@@ -1529,9 +1513,7 @@ def _enc_arrow_chunks(ctx: _Context, chunks: list[Any], arrow_type: Any) -> byte
             body += _enc_arrow_chunks(ctx, [c[i] for c in columns], field.type)
         return _pack(b"arst", body)
     if t.is_list(arrow_type) or t.is_large_list(arrow_type):
-        lengths = [
-            c.value_lengths().fill_null(0).to_numpy(zero_copy_only=False) for c in chunks
-        ]
+        lengths = [c.value_lengths().fill_null(0).to_numpy(zero_copy_only=False) for c in chunks]
         body += _pack_buffer(b"lens", _joined(lengths, np.int64))
         inner = [c.flatten() for c in chunks]
         return _pack(b"arli", body + _enc_arrow_chunks(ctx, inner, arrow_type.value_type))
@@ -1550,8 +1532,10 @@ def _enc_arrow_chunks(ctx: _Context, chunks: list[Any], arrow_type: Any) -> byte
     if t.is_boolean(arrow_type):
         bits = [c.fill_null(False).to_numpy(zero_copy_only=False) for c in chunks]
         return _pack(b"arbo", body + _pack_buffer(b"data", _joined(bits, np.bool_)))
-    if not t.is_primitive(arrow_type) and not t.is_decimal(arrow_type) and not (
-        t.is_fixed_size_binary(arrow_type)
+    if (
+        not t.is_primitive(arrow_type)
+        and not t.is_decimal(arrow_type)
+        and not (t.is_fixed_size_binary(arrow_type))
     ):
         raise _NotEncodable(f"an Arrow column of type {arrow_type}")
     width = arrow_type.byte_width
@@ -1652,9 +1636,7 @@ def _register_pyarrow() -> None:
         cls = getattr(pa.lib, name)
         if isinstance(cls, type) and issubclass(cls, pa.DataType):
             _register(cls, _Handler(_enc_arrow_type))
-    _register(
-        pa.Schema, _Handler(lambda c, o: _pack(b"arsc", o.serialize().to_pybytes()))
-    )
+    _register(pa.Schema, _Handler(lambda c, o: _pack(b"arsc", o.serialize().to_pybytes())))
 
 
 # ---------------------------------------------------------------------------

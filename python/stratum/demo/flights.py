@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import sklearn
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import ElasticNet, Ridge
 from sklearn.model_selection import KFold
@@ -196,10 +197,12 @@ def features(skrub: Any, tables: dict[str, Any], preprocessing: str) -> tuple[An
         table = skrub.deferred(add_traffic)(table, flights.skb.apply_func(count_departures))
     if preprocessing == "table-vectorizer":
         vectorizer = skrub.TableVectorizer(
-            high_cardinality=skrub.StringEncoder(n_components=10, random_state=0)
+            low_cardinality=OneHotEncoder(handle_unknown="ignore", sparse_output=False),
+            high_cardinality=skrub.StringEncoder(n_components=10, random_state=0),
         )
         table = table.drop(columns=["tailnum", "time_hour"]).skb.apply(vectorizer)
-        return table.skb.apply(SimpleImputer(strategy="median")), target
+        table = table.skb.apply(SimpleImputer(strategy="median"))
+        return table.skb.apply(StandardScaler()), target
 
     table = table.drop(columns=["time_hour"])
     numbers = table.drop(columns=[*CATEGORIES, *TEXTS]).skb.apply(
@@ -209,7 +212,7 @@ def features(skrub: Any, tables: dict[str, Any], preprocessing: str) -> tuple[An
     names = table[CATEGORIES].fillna("unknown")
     if preprocessing == "target-encoded":
         codes = table[[*CATEGORIES, "tailnum", "model"]].fillna("unknown")
-        codes = codes.skb.apply(TargetEncoder(smooth=20, random_state=0), y=target)
+        codes = codes.skb.apply(target_encoder(), y=target)
     elif preprocessing == "one-hot":
         # Rare names, and names that only come later, share a column.
         codes = names.skb.apply(
@@ -224,6 +227,17 @@ def features(skrub: Any, tables: dict[str, Any], preprocessing: str) -> tuple[An
     else:
         raise ValueError(f"no preprocessing {preprocessing!r}; there are {PREPROCESSINGS}")
     return numbers.skb.concat([codes], axis=1), target
+
+
+def target_encoder() -> TargetEncoder:
+    """scikit-learn's encoder with seeded inner folds, which is spelled differently since 1.9."""
+    version = tuple(int(part) for part in sklearn.__version__.split(".")[:2])
+    if version >= (1, 9):
+        seeded: dict[str, Any] = {"cv": KFold(5, shuffle=True, random_state=0)}
+    else:
+        seeded = {"cv": 5, "random_state": 0}
+    # Whole minutes would be taken for class labels.
+    return TargetEncoder(target_type="continuous", smooth=20.0, **seeded)
 
 
 def model(name: str, **parameters: Any) -> Any:

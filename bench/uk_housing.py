@@ -1,0 +1,225 @@
+"""Table: two preprocessings and four models on the price-paid schema, three folds.
+
+The pipelines are those of the ``uk-housing`` demonstration, on a generated table. One grid of
+eight candidates, or eight searches of one candidate, each built from its first variable on. The
+clock runs from the first DataOp to the result; ``search`` is the part without the building.
+Peers: skrub as it comes, with two jobs, and with its own cache, cold and warm.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import harness, report
+
+NAME = "uk-housing"
+TITLE = "Two preprocessings x four models, three folds, price-paid schema"
+ROWS, QUICK_ROWS = 100_000, 1_500
+
+# label, side, shape, options for make_grid_search, with skrub's cache
+TABLE: tuple[tuple[str, str, str, dict[str, Any], bool], ...] = (
+    ("skrub, one grid", "skrub", "grid", {}, False),
+    ("skrub, one grid, n_jobs=2", "skrub", "grid", {"n_jobs": 2}, False),
+    ("skrub, one grid, its cache, cold", "skrub", "grid", {}, True),
+    ("skrub, one grid, its cache, warm", "skrub", "grid", {}, True),
+    ("skrub, eight one after another", "skrub", "eight", {}, False),
+    ("stratum, one grid", "stratum", "grid", {}, False),
+    ("stratum, eight in one run", "stratum", "eight", {}, False),
+    ("skrub, one grid, refit=False", "skrub", "grid", {"refit": False}, False),
+    ("skrub, eight, refit=False", "skrub", "eight", {"refit": False}, False),
+    ("stratum, one grid, refit=False", "stratum", "grid", {"refit": False}, False),
+    ("stratum, eight, refit=False", "stratum", "eight", {"refit": False}, False),
+)
+
+
+# -- In the measured process --------------------------------------------------------------------
+
+
+def prepare(library: Any, spec: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    """Make the table; returns the function that is measured."""
+    workload = importlib.import_module("uk_housing")
+    data = workload.load(spec["rows"])
+    if spec["cache"] is not None:
+        library.set_config(cache=spec["cache"])
+    shape = {"grid": one_grid, "eight": eight}[spec["shape"]]
+    return lambda: shape(library, workload, data, spec["options"])
+
+
+def one_grid(library: Any, workload: Any, data: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """All candidates in one search."""
+    start = time.perf_counter()
+    search = workload.grid(library, data, **options)
+    built = time.perf_counter()
+    search.fit(data)
+    end = time.perf_counter()
+    # A grid counts its candidates in its own order; name them to compare with the eight.
+    table = search.results_
+    scores = {
+        f"{row['preprocessing']} + {row['model']}": float(row["mean_test_score"])
+        for _, row in table.iterrows()
+    }
+    return {"total": end - start, "search": end - built, "scores": scores}
+
+
+def eight(library: Any, workload: Any, data: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Each candidate in a search of its own: one after another, or in one run."""
+    start = time.perf_counter()
+    batch = workload.first_iteration(library, data, **options)
+    built = time.perf_counter()
+    if library.__name__ == "stratum":
+        fitted = library.run([(search, data) for _, _, search in batch])
+    else:
+        fitted = [search.fit(data) for _, _, search in batch]
+    end = time.perf_counter()
+    scores = {
+        f"{preprocessing} + {model}": float(search.cv_results_["mean_test_score"][0])
+        for (preprocessing, model, _), search in zip(batch, fitted, strict=True)
+    }
+    return {"total": end - start, "search": end - built, "scores": scores}
+
+
+# -- In the parent ------------------------------------------------------------------------------
+
+
+def take(options: report.Options) -> report.Result:
+    """Take all rows."""
+    rows = options.rows or (QUICK_ROWS if options.quick else ROWS)
+    answers: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-cache-") as cache:
+        for label, side, shape, search_options, cached in TABLE:
+            if not options.wanted(label, side):
+                continue
+            tries = options.tries
+            if cached and "cold" in label:
+                # A cold cache is cold once: every try has a directory of its own, and the last
+                # one is what the warm row finds.
+                answer, cache_now = cold(label, side, shape, search_options, rows, cache, tries)
+            else:
+                spec = specification(side, shape, search_options, rows)
+                spec["cache"] = cache_now if cached else None
+                answer = options.measure(label, spec)
+            answers[label] = answer
+            options.say(label, answer)
+    return report.Result(
+        name=NAME,
+        title=f"{TITLE}, {rows:,} rows",
+        columns=["", "total s", "search s", "peak MiB", "total / skrub", "score off by", "void"],
+        lines=[line(label, answer, answers) for label, answer in answers.items()],
+        targets=targets(answers),
+        answers=answers,
+        notes=[
+            "total: from the first DataOp to the result, previews included; search: the search "
+            "alone.",
+            "peak: largest resident memory of the process, the table (and, with n_jobs, no "
+            "worker) included.",
+            "total / skrub: against skrub in the same shape (one grid, or eight one after "
+            "another) with the same refit; above 1 is faster.",
+            "score off by: largest difference of a mean score from skrub's one grid.",
+        ],
+    )
+
+
+def specification(
+    side: str, shape: str, search_options: dict[str, Any], rows: int
+) -> dict[str, Any]:
+    """What the child is told."""
+    return {
+        "table": "uk_housing",
+        "side": side,
+        "shape": shape,
+        "options": search_options,
+        "rows": rows,
+        "cache": None,
+    }
+
+
+def peer(label: str, answers: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """skrub's row of the same shape and refit."""
+    shape = "eight" if "eight" in label else "one grid"
+    for name in answers:
+        plain = name in (f"skrub, {shape}", f"skrub, {shape} one after another")
+        if ("refit=False" in label and name == f"skrub, {shape}, refit=False") or (
+            "refit=False" not in label and plain
+        ):
+            return answers[name]
+    return None
+
+
+def line(label: str, answer: dict[str, Any], answers: dict[str, dict[str, Any]]) -> list[str]:
+    """One row as text."""
+    against, reference = peer(label, answers), answers.get("skrub, one grid")
+    ratio = f"{against['total'] / answer['total']:.2f}" if against else ""
+    off = ""
+    if reference is not None:
+        differences = [
+            abs(value - reference["scores"][name]) for name, value in answer["scores"].items()
+        ]
+        off = f"{max(differences):.1e}"
+    return [
+        label,
+        f"{answer['total']:.1f}",
+        f"{answer['search']:.1f}",
+        f"{answer['memory']['peak']:.0f}",
+        ratio,
+        off,
+        "void" if answer["void"] else "",
+    ]
+
+
+def targets(answers: dict[str, dict[str, Any]]) -> list[report.Target]:
+    """What is to be reached, where both rows were taken."""
+
+    def ratio(over: str, under: str, what: str = "total") -> float | None:
+        if over not in answers or under not in answers:
+            return None
+        if what == "peak":
+            return answers[over]["memory"]["peak"] / answers[under]["memory"]["peak"]
+        return answers[over][what] / answers[under][what]
+
+    wanted = [
+        ("one grid: skrub / stratum", "skrub, one grid", "stratum, one grid", "total", ">=", 2.5),
+        (
+            "eight searches: skrub / stratum",
+            "skrub, eight one after another",
+            "stratum, eight in one run",
+            "total",
+            ">=",
+            3.0,
+        ),
+        (
+            "eight in one run / one grid, refit=False",
+            "stratum, eight, refit=False",
+            "stratum, one grid, refit=False",
+            "total",
+            "<=",
+            1.1,
+        ),
+        ("peak memory: stratum / skrub", "stratum, one grid", "skrub, one grid", "peak", "<=", 1.3),
+    ]
+    return [
+        report.Target(text, ratio(over, under, what), sign, bound)
+        for text, over, under, what, sign, bound in wanted
+    ]
+
+
+def cold(
+    label: str,
+    side: str,
+    shape: str,
+    search_options: dict[str, Any],
+    rows: int,
+    cache: str,
+    tries: int,
+) -> tuple[dict[str, Any], str]:
+    """The row with an empty cache, and the directory that it filled."""
+    for attempt in range(1, tries + 1):
+        directory = tempfile.mkdtemp(dir=cache)
+        spec = {**specification(side, shape, search_options, rows), "cache": directory}
+        answer = harness.measure(spec, tries=1)
+        if not answer["void"]:
+            break
+    return {**answer, "tries": attempt}, directory

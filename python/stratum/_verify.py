@@ -1,0 +1,99 @@
+"""`verify`: run both ways and compare.
+
+Each item is run by the engine and by plain skrub; a difference raises `VerifyError`, which names the first
+place where the two differ. Fitted times are compared only by being there.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import _patch, engine
+from .hosts import searches
+
+RELATIVE = 1e-9  # rounding may differ where libraries ran with other thread counts
+
+
+class VerifyError(AssertionError):
+    """The engine and plain skrub differ."""
+
+
+def _is_time(name: Any) -> bool:
+    return isinstance(name, str) and name.endswith("_time")
+
+
+def _difference(a: Any, b: Any, where: str) -> str | None:
+    """The first difference between two results, or None."""
+    if isinstance(a, pd.DataFrame) and isinstance(b, pd.DataFrame):
+        if list(a.columns) != list(b.columns):
+            return f"{where}: columns {list(a.columns)} and {list(b.columns)}"
+        pairs = ((name, a.iloc[:, i], b.iloc[:, i]) for i, name in enumerate(a.columns))
+        found = (_difference(x.to_numpy(), y.to_numpy(), f"{where}[{n!r}]") for n, x, y in pairs if not _is_time(n))
+        return next((f for f in found if f), None)
+    if isinstance(a, pd.Series) and isinstance(b, pd.Series):
+        return _difference(a.to_numpy(), b.to_numpy(), where)
+    if isinstance(a, dict) and isinstance(b, dict):
+        if list(a) != list(b):
+            return f"{where}: keys {list(a)} and {list(b)}"
+        found = (_difference(a[k], b[k], f"{where}[{k!r}]") for k in a if not _is_time(k))
+        return next((f for f in found if f), None)
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        if len(a) != len(b):
+            return f"{where}: lengths {len(a)} and {len(b)}"
+        found = (_difference(x, y, f"{where}[{i}]") for i, (x, y) in enumerate(zip(a, b)))
+        return next((f for f in found if f), None)
+    if isinstance(a, np.ma.MaskedArray) and isinstance(b, np.ma.MaskedArray):
+        return _difference(a.tolist(), b.tolist(), where)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        if a.shape != b.shape:
+            return f"{where}: shapes {a.shape} and {b.shape}"
+        if a.dtype.kind in "fc" and b.dtype.kind in "fc":
+            same = np.allclose(a, b, rtol=RELATIVE, atol=0, equal_nan=True)
+            return None if same else f"{where}: {a} and {b}"
+        return _difference(a.tolist(), b.tolist(), where)
+    if isinstance(a, float) and isinstance(b, float):
+        same = a == b or (a != a and b != b) or abs(a - b) <= RELATIVE * abs(b)
+        return None if same else f"{where}: {a!r} and {b!r}"
+    if type(a) is not type(b):
+        return f"{where}: {type(a).__name__} and {type(b).__name__}"
+    if isinstance(a, (str, bytes, int, bool, type(None), np.generic)):
+        return None if a == b or (a != a and b != b) else f"{where}: {a!r} and {b!r}"
+    return None  # objects of other kinds have no general comparison
+
+
+def _results(item: searches.Item, value: Any) -> Any:
+    return value.cv_results_ if isinstance(item, searches.SearchItem) else value
+
+
+def run(items: list[searches.Item]) -> Iterator[tuple[int, engine.Outcome]]:
+    """As `engine.execute`, each outcome checked against plain skrub."""
+    references = {}
+    for item in items:
+        other = copy.copy(item)
+        if isinstance(item, searches.SearchItem):
+            other.owner = type(item.owner)(item.owner.data_op.skb.clone(drop_values=False), item.owner.search)
+        elif isinstance(item, searches.EvalItem):
+            other.data_op = item.data_op.skb.clone(drop_values=False)
+        with _patch.plain_skrub():
+            try:
+                references[item.index] = engine.Outcome(value=_results(other, other.plain()))
+            except Exception as error:
+                references[item.index] = engine.Outcome(error=error)
+    by_index = {item.index: item for item in items}
+    for index, outcome in engine.execute(items):
+        expected, item = references[index], by_index[index]
+        if (outcome.error is None) != (expected.error is None):
+            difference = f"errors: {outcome.error!r} and {expected.error!r}"
+        elif outcome.error is not None:
+            same = type(outcome.error) is type(expected.error) and str(outcome.error) == str(expected.error)
+            difference = None if same else f"errors: {outcome.error!r} and {expected.error!r}"
+        else:
+            difference = _difference(_results(item, outcome.value), expected.value, item.what)
+        if difference is not None:
+            outcome = engine.Outcome(error=VerifyError(f"the engine and plain skrub differ at {difference}"))
+        yield index, outcome

@@ -1,0 +1,380 @@
+"""The engine of a process: its graph, its runs, its threads.
+
+What it is for
+    `execute` takes items (searches, cross-validations, evaluations), lowers them into one graph, runs it on
+    threads and yields each item's outcome as it ends. The graph outlives a run: previews that are bound to
+    nodes serve later searches.
+
+Threads
+    A run belongs to the thread that calls `execute`; a second one that starts meanwhile (another thread, a
+    user's function that fits a search itself) gets an engine of its own, without sharing, rather than wait.
+    After a fork the child starts with an empty engine.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import ctypes
+import os
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+from . import _config, _core
+from .capture import encode as _encode
+from .hosts import _skrub_0_11 as sk
+from .hosts import estimators, operators, searches, threads
+
+POLL_MS = 50  # how often the calling thread looks for signals
+GRACE_MS = 600  # how long a cancelled run waits for what cannot be stopped
+
+
+@dataclass
+class RunStats:
+    """What the last run of a thread did.
+
+    Attributes
+    ----------
+    nodes_before : int
+        Nodes that the pipelines ask for, each candidate, fold and search counted for itself.
+    nodes_after : int
+        Nodes that are left when equal work is one node.
+    nodes_run : int
+        Nodes that were executed.
+    reused : int
+        Nodes whose value was there already (previews).
+    fallbacks : list of (str, str)
+        What skrub's own evaluator did, and why.
+    seconds : float
+        Wall time, in seconds.
+    node_seconds : float
+        Time inside nodes, summed over threads, in seconds.
+    abandoned : list of str
+        Nodes that were still running when the run was cancelled.
+    profile : list of (str, str, float)
+        Operator, description and seconds of every node that ran.
+    """
+
+    nodes_before: int = 0
+    nodes_after: int = 0
+    nodes_run: int = 0
+    reused: int = 0
+    recomputed: int = 0
+    fallbacks: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+    node_seconds: float = 0.0
+    abandoned: list[str] = field(default_factory=list)
+    profile: list[tuple[str, str, float]] = field(default_factory=list)
+
+
+_last = threading.local()
+
+
+def last_run() -> RunStats:
+    """Statistics of the last run in this thread (all zero before the first).
+
+    Returns
+    -------
+    RunStats
+    """
+    return getattr(_last, "stats", None) or RunStats()
+
+
+@dataclass
+class Outcome:
+    """An item's result or exception."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Engine:
+    """A graph with its operators, and at most one run at a time."""
+
+    def __init__(self) -> None:
+        self.graph = operators.new_graph()
+        self.busy = threading.Lock()
+        self.lowering = threading.RLock()  # plans and scopes belong to one thread at a time
+        self.run: Any = None
+        self._handed: set[int] = set()
+
+    def number(self, name: str) -> int:
+        """The number of an operator."""
+        return operators.NUMBER[name]
+
+    def node(self, name: str, args: tuple, flags: int = 0, origin: Any = None) -> Any:
+        """The node `name(*args)`."""
+        return self.graph.node(operators.NUMBER[name], args, flags, origin)
+
+    def new_plan(self) -> Any:
+        """An empty plan."""
+        return _core.Plan(self.graph, operators.LOWERING)
+
+    def hand_out(self, state: Any) -> Any:
+        """A fitted state that goes to a user: the second one that gets it gets a copy.
+
+        Two results that hold one fitted estimator would change together.
+        """
+        if not isinstance(state, operators.State):
+            return state
+        if id(state) in self._handed or self._is_bound(state):
+            return operators.State(
+                operators.protect(state.estimator), state.was_wrapped, state.y_type, state.y_names
+            )
+        self._handed.add(id(state))
+        return state
+
+    def _is_bound(self, state: Any) -> bool:
+        return id(state) in _bound_states
+
+
+# States that previews keep: what a user gets from a search must not be the same object.
+_bound_states: set[int] = set()
+
+_engine: Engine | None = None
+_engine_lock = threading.Lock()
+
+
+def get_engine() -> Engine:
+    """The engine of this process."""
+    global _engine
+    with _engine_lock:
+        if _engine is None:
+            _engine = Engine()
+        return _engine
+
+
+def _after_fork() -> None:
+    """A child starts empty: the parent's threads are not there, its locks may be held."""
+    global _engine, _engine_lock
+    _engine = None
+    _engine_lock = threading.Lock()
+    _last.__dict__.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _encode_hook(obj: Any) -> bytes | None:
+    return _encode.encode(obj, sk.memo)
+
+
+_core.configure(
+    encode=_encode_hook,
+    describe=operators.describe,
+    spec=sk.spec,
+    choice=sk.choice,
+    estimator=sk.estimator,
+    build=estimators.build,
+    flags=estimators.flags,
+    seed=estimators.seed,
+    match=sk.match,
+    protect=operators.protect,
+    before=threads.before,
+    data_op=sk.DataOp,
+    choice_type=sk.BaseChoice,
+    match_type=sk.ChoiceMatch,
+    estimator_type=sk.BaseEstimator,
+)
+
+
+# -- Runs -----------------------------------------------------------------------------------------
+
+
+def _threads_for(items: list[searches.Item]) -> int:
+    """Workers of a run: the configured number, at most what the items' n_jobs allow."""
+    most = _config.option("n_threads") or threads.cores()
+    caps = [_cap(item.n_jobs) for item in items]
+    return max(1, min(most, max(caps, default=most)))
+
+
+def _cap(n_jobs: int | None) -> int:
+    """`n_jobs` as a number of threads; None does not limit, as the engine shares instead of copying."""
+    if n_jobs is None:
+        return threads.cores()
+    if n_jobs < 0:
+        return max(1, threads.cores() + 1 + n_jobs)
+    return max(1, n_jobs)
+
+
+class _Workers:
+    """The threads of one run, each with the caller's settings and context."""
+
+    def __init__(self, run: Any, count: int) -> None:
+        settings = _config.snapshot()
+        self.threads = []
+        for i in range(count):
+            context = contextvars.copy_context()
+            thread = threading.Thread(
+                target=context.run, args=(self._work, run, settings), name=f"stratum-{i}", daemon=True
+            )
+            self.threads.append(thread)
+        for thread in self.threads:
+            thread.start()
+
+    @staticmethod
+    def _work(run: Any, settings: Any) -> None:
+        _config.apply(settings)
+        run.worker(threading.current_thread())
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt in the Python code that workers are in."""
+        for thread in self.threads:
+            if thread.is_alive() and thread.ident is not None:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt)
+                )
+
+    def join(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        for thread in self.threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+
+def execute(items: list[searches.Item]) -> Iterator[tuple[int, Outcome]]:
+    """Run items, fused into one graph; yields (index, outcome) as they end."""
+    engine = get_engine()
+    if not engine.busy.acquire(blocking=False):
+        engine = Engine()
+        engine.busy.acquire()
+    try:
+        yield from _execute(engine, items)
+    finally:
+        engine.busy.release()
+
+
+def _execute(engine: Engine, items: list[searches.Item]) -> Iterator[tuple[int, Outcome]]:
+    stats = RunStats()
+    _last.stats = stats
+    start = time.perf_counter()
+    before = engine.graph.stats()
+    filters = list(warnings.filters)
+    plain: list[searches.Item] = []
+    run = workers = limits = None
+    live: list[searches.Item] = []
+    engine._handed.clear()
+    failed_early: list[tuple[int, Outcome]] = []
+    try:
+        roots = []
+        for item in items:
+            try:
+                with engine.lowering:
+                    root = item.prepare(engine)
+            except (sk.Unsupported, _core.EngineError, RecursionError) as why:
+                _fall_back(stats, item, why)
+                plain.append(item)
+            except Exception as error:
+                failed_early.append((item.index, Outcome(error=error)))
+            else:
+                roots.append(root)
+                live.append(item)
+        yield from failed_early
+        if live:
+            run = engine.run = _core.Run(engine.graph, _threads_for(live))
+            run.demand(roots, root=True)
+            limits = threads.begin()
+            workers = _Workers(run, _threads_for(live))
+        while live and (i := run.next(POLL_MS)) >= 0:
+            item, result = live[i], run.root(i)
+            if not result[0] and isinstance(result[1], _NOT_OURS):
+                _fall_back(stats, item, result[1])
+                plain.append(item)
+            elif result[0]:
+                item.done()
+                yield item.index, Outcome(value=result[1])
+            else:
+                error = item.annotate(result[1], result[2])
+                item.done()
+                yield item.index, Outcome(error=error)
+        if run is not None:
+            _finish_stats(engine, run, stats, before)
+    except BaseException as error:
+        if run is not None and not isinstance(error, GeneratorExit):
+            _abandon(run, workers, stats)
+        raise
+    finally:
+        for item in live:
+            item.done()
+        if run is not None:
+            run.close()
+            engine.run = None
+        if workers is not None and not stats.abandoned:
+            workers.join(5.0)
+        if limits is not None:
+            limits.restore()
+        warnings.filters[:] = filters
+        warnings._filters_mutated_lock_held() if hasattr(warnings, "_filters_mutated_lock_held") else _mutated()
+        engine.graph.forget()
+        sk.memo.clear()
+        stats.seconds = time.perf_counter() - start
+    # skrub's own evaluator, once the engine is free again: inner searches may use it
+    for item in plain:
+        try:
+            value = item.plain()
+        except Exception as error:
+            yield item.index, Outcome(error=error)
+        else:
+            yield item.index, Outcome(value=value)
+    stats.seconds = time.perf_counter() - start
+
+
+_NOT_OURS = (sk.Unsupported, operators.CannotShare, searches.NeedsModel)
+
+
+def _mutated() -> None:
+    """Tell the warnings module that its filters were written to."""
+    warnings._filters_mutated()  # type: ignore[attr-defined]
+
+
+def _fall_back(stats: RunStats, item: searches.Item, why: BaseException) -> None:
+    stats.fallbacks.append((item.what, str(why)))
+    item.done()
+
+
+def _finish_stats(engine: Engine, run: Any, stats: RunStats, before: dict) -> None:
+    after = engine.graph.stats()
+    counts = run.stats()
+    stats.nodes_before = after["asked"] - before["asked"]
+    stats.nodes_after = counts["tasks"]
+    stats.nodes_run = counts["executed"]
+    stats.reused = counts["reused"]
+    stats.recomputed = counts["recomputed"]
+    stats.node_seconds = counts["seconds"]
+    stats.profile = [(ref.op, _origin_text(ref), seconds) for ref, seconds, _ in run.profile()]
+
+
+def _origin_text(ref: Any) -> str:
+    origin = ref.origin
+    return repr(origin) if origin is not None else ""
+
+
+def _abandon(run: Any, workers: _Workers | None, stats: RunStats) -> None:
+    """A run was interrupted: stop what can be stopped, leave what cannot."""
+    run.cancel()
+    if workers is not None:
+        workers.interrupt()
+    for ref, _thread in run.settle(GRACE_MS):
+        stats.abandoned.append(f"{ref.op} {_origin_text(ref)}".strip())
+    if stats.abandoned:
+        warnings.warn(
+            "The run was interrupted, but these steps cannot be stopped and were abandoned: "
+            + "; ".join(stats.abandoned),
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+
+
+def execute_one(item: searches.Item) -> Any:
+    """Run one item: its value, or its exception raised."""
+    outcome = Outcome()
+    for _, outcome in execute([item]):
+        pass
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.value

@@ -1,0 +1,1 @@
+"""What runs on the Python side: skrub's semantics, the operators, threads, searches."""

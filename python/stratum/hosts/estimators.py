@@ -1,0 +1,209 @@
+"""What the engine knows of estimators: flags, seeds, fresh copies.
+
+Operators ask for properties here, never for names of classes: whether an estimator comes from a library
+that is known to be safe between threads, whether its loops release the GIL, whether it would draw from
+NumPy's global generator.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+
+from .. import _config, _core
+from . import _skrub_0_11 as sk
+
+# Libraries whose estimators may run on any thread, different instances side by side.
+LIBRARIES = frozenset({"sklearn", "skrub", "lightgbm", "xgboost", "catboost"})
+
+# Modules whose fit and predict spend their time outside the GIL (measured with two threads on two cores).
+_FREE = (
+    "lightgbm", "xgboost", "catboost", "sklearn.ensemble", "sklearn.svm", "sklearn.linear_model",
+    "sklearn.tree", "sklearn.neighbors", "sklearn.neural_network",
+)  # fmt: skip
+
+# Only here does None as a random_state mean NumPy's global generator: XGBoost, LightGBM and CatBoost
+# take a fixed seed instead.
+_GLOBAL_GENERATOR = ("sklearn", "skrub")
+
+
+INDEPENDENT = "unseeded='independent': draws in skrub's own order need skrub's own evaluator"
+
+
+class Seed(int):
+    """A seed that the engine chose: it is found and taken out again after the fit."""
+
+
+def root_of(obj: Any) -> str:
+    """Top-level package of an object's class."""
+    return (type(obj).__module__ or "").partition(".")[0]
+
+
+def _is_library(value: Any, depth: int = 0) -> bool:
+    """Whether no code from outside the known libraries runs inside."""
+    if depth > 20:
+        return False
+    if isinstance(value, BaseEstimator) or hasattr(value, "get_params"):
+        if isinstance(value, type) or root_of(value) not in LIBRARIES:
+            return False
+        return all(_is_library(v, depth + 1) for v in value.get_params(deep=False).values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(_is_library(v, depth + 1) for v in value)
+    if isinstance(value, dict):
+        return all(_is_library(v, depth + 1) for v in value.values())
+    if callable(value):
+        module = getattr(value, "__module__", None) or root_of(value)
+        return module.partition(".")[0] in LIBRARIES | {"numpy", "scipy", "builtins", "math", "operator"}
+    return True
+
+
+def _solver_draws(*solvers: str) -> Any:
+    return lambda p: p.get("solver") in solvers
+
+
+# Estimators with a random_state that is drawn from only under some parameters. What is not here draws.
+_DRAWS_IF = {
+    "Ridge": _solver_draws("sag", "saga"),
+    "RidgeClassifier": _solver_draws("sag", "saga"),
+    "LogisticRegression": _solver_draws("liblinear", "sag", "saga"),
+    "LogisticRegressionCV": _solver_draws("liblinear", "sag", "saga"),
+    "Lasso": lambda p: p.get("selection") == "random",
+    "ElasticNet": lambda p: p.get("selection") == "random",
+    "LassoCV": lambda p: p.get("selection") == "random",
+    "ElasticNetCV": lambda p: p.get("selection") == "random",
+    "MultiTaskLasso": lambda p: p.get("selection") == "random",
+    "MultiTaskElasticNet": lambda p: p.get("selection") == "random",
+    "SVC": lambda p: bool(p.get("probability")) and p.get("probability") != "deprecated",
+    "NuSVC": lambda p: bool(p.get("probability")) and p.get("probability") != "deprecated",
+    "DummyClassifier": lambda p: p.get("strategy") in ("stratified", "uniform"),
+    "PCA": lambda p: p.get("svd_solver") not in ("full", "covariance_eigh"),
+}
+
+
+def _draws(owner: Any) -> bool:
+    """Whether an estimator without a seed would draw from NumPy's global generator."""
+    if root_of(owner) not in _GLOBAL_GENERATOR:
+        return False
+    rule = _DRAWS_IF.get(type(owner).__name__)
+    return rule is None or rule(owner.get_params(deep=False))
+
+
+def _unseeded(estimator: Any) -> list[str]:
+    """Names of the parameters through which the estimator would draw from the global generator."""
+    names = []
+    params = estimator.get_params(deep=True)
+    for name, value in params.items():
+        if value is not None or not (name == "random_state" or name.endswith("__random_state")):
+            continue
+        owner = estimator if "__" not in name else params.get(name.rpartition("__")[0])
+        if owner is not None and _draws(owner):
+            names.append(name)
+    return names
+
+
+def flags(estimator: Any) -> int:
+    """Bits of `_core.EST_*` for an estimator that is to be fitted."""
+    bits = 0
+    if hasattr(estimator, "transform"):
+        bits |= _core.EST_TRANSFORM
+    if hasattr(estimator, "fit_transform"):
+        bits |= _core.EST_FIT_TRANSFORM
+    if hasattr(estimator, "predict"):
+        bits |= _core.EST_PREDICT
+    if isinstance(estimator, type) or not hasattr(estimator, "get_params"):
+        return bits  # skrub will refuse it with its own message
+    if _is_library(estimator):
+        bits |= _core.EST_LIBRARY
+        if type(estimator).__module__.startswith(_FREE):
+            bits |= _core.EST_FREE
+    if root_of(estimator) in LIBRARIES and _unseeded(estimator):
+        bits |= _core.EST_UNSEEDED
+    return bits
+
+
+def fresh(estimator: Any) -> Any:
+    """An unfitted copy, as skrub makes one for each evaluation."""
+    return clone(estimator, safe=False)
+
+
+def build(template: Any, params: dict) -> Any:
+    """`template` with parameters set, as skrub does once they are evaluated."""
+    new = clone(template)
+    new.set_params(**params)
+    return new
+
+
+# -- Seeds ----------------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_seeds: dict[int, int] = {}  # creation (uuid) -> seed
+_ordinals: dict[bytes, int] = {}  # equal unseeded nodes so far
+
+
+def global_generator_is_seeded() -> bool:
+    """Whether somebody called np.random.seed (a generator seeded by the system keeps its SeedSequence)."""
+    bit_generator = np.random.mtrand._rand._bit_generator
+    return getattr(bit_generator, "seed_seq", None) is None
+
+
+def seed(impl: Any, estimator: Any) -> int:
+    """The seed of one creation: the same for all its candidates and folds, another one for the next."""
+    if _config.option("unseeded") == "independent":
+        raise sk.Unsupported(INDEPENDENT)
+    with _lock:
+        known = _seeds.get(impl.uuid)
+        if known is not None:
+            return known
+        if global_generator_is_seeded():
+            value = int(np.random.randint(0, 2**31 - 1))
+        else:
+            template = sk.choosing.get_chosen_or_default(impl.estimator)
+            name = f"{type(template).__module__}.{type(template).__qualname__}".encode()
+            ordinal = _ordinals.get(name, 0)
+            _ordinals[name] = ordinal + 1
+            text = b"seed:%d:%d:" % (_config.option("seed"), ordinal) + name
+            value = int.from_bytes(_core.hash128(text)[:4], "little") & 0x7FFFFFFF
+        _seeds[impl.uuid] = value
+        return value
+
+
+def reset_seeds() -> None:
+    """Forget all draws, as a new process would."""
+    with _lock:
+        _seeds.clear()
+        _ordinals.clear()
+
+
+def put_seed(estimator: Any, value: int) -> None:
+    """Set the seed wherever the estimator would draw from the global generator."""
+    names = _unseeded(estimator)
+    if names:
+        estimator.set_params(**{name: Seed(value) for name in names})
+
+
+def take_seed(obj: Any) -> None:
+    """Put None back wherever a `Seed` is left: users see the parameters that they gave."""
+    seen: set[int] = set()
+    todo = [obj]
+    while todo:
+        x = todo.pop()
+        if id(x) in seen:
+            continue
+        seen.add(id(x))
+        if type(x) in (list, tuple):
+            todo.extend(v for v in x if isinstance(v, (BaseEstimator, list, tuple, dict)))
+        elif type(x) is dict:
+            for k, v in x.items():
+                if type(v) is Seed:
+                    x[k] = None
+                elif isinstance(v, (BaseEstimator, list, tuple, dict)):
+                    todo.append(v)
+        elif isinstance(x, BaseEstimator):
+            for k, v in vars(x).items():
+                if type(v) is Seed:
+                    setattr(x, k, None)
+                elif isinstance(v, (BaseEstimator, list, tuple, dict)):
+                    todo.append(v)

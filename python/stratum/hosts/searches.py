@@ -1,0 +1,870 @@
+"""Searches and cross-validations: what is scikit-learn's and skrub's own around the engine's nodes.
+
+A search is one node that expands (`begin`: splits, candidates, nodes for every pair), into one that picks
+(`pick`: results, best candidate, refit), into one that delivers (`deliver`: fitted state to the objects
+that the user gets). Splits, grids, scorers and the arithmetic of results are scikit-learn's; which nodes
+there are and what they share is the engine's.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from .. import _config, _core
+from .._progress import Progress
+from ..capture import encode as _encode
+from . import _skrub_0_11 as sk
+from . import _sklearn as skl
+
+# Below so many cells a fold's work is too small for threads: handing the GIL to and fro costs more.
+SMALL_CELLS = 30_000
+
+_MODES = ("predict", "predict_proba", "decision_function", "score")
+_PREDICTORS = ("predict", "predict_proba", "decision_function", "score")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one model on some rows."""
+
+    scores: Any = None
+    fit_error: BaseException | None = None
+    fit_at: Any = None
+    error: BaseException | None = None  # goes out of the search as it is
+
+
+# -- The model that scorers see -------------------------------------------------------------------
+
+
+class View:
+    """What all models of one search have in common; equal views are interchangeable."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+        self._tags: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def tags(self) -> Any:
+        if self._tags is None:
+            with self._lock:
+                if self._tags is None:
+                    self._tags = self.pipeline.__sklearn_tags__()
+        return self._tags
+
+
+class Model(sk.XyPipeline):
+    """A fitted candidate as scorers see it: its predictions on the scored rows are there already."""
+
+    def __init__(self, data_op: Any = None, environment: Any = None) -> None:
+        raise TypeError("made by the engine only")
+
+    @classmethod
+    def _make(cls, x: Any, view: View, state: Any, values: dict, X: Any, y: Any, scorers: Any, ticket: Any) -> Model:
+        self = object.__new__(cls)
+        self.__dict__.update(
+            _x=x, _view=view, _state=state, _values=values, _X=X, _y=y, _scorers=scorers, _ticket=ticket,
+            _is_fitted=True, environment=view.pipeline.environment,
+        )  # fmt: skip
+        return self
+
+    @property
+    def data_op(self) -> Any:
+        """The pipeline with this fold's fitted state on its nodes; made when somebody asks."""
+        own = self.__dict__.get("_data_op")
+        if own is None:
+            if self._ticket is None:
+                return self._view.pipeline.data_op
+            own = self._data_op = self._ticket.fitted_data_op(self._x)
+        return own
+
+    def __sklearn_tags__(self) -> Any:
+        return self._view.tags
+
+    @property
+    def _estimator_type(self) -> Any:
+        return self._view.tags.estimator_type or "transformer"
+
+    @property
+    def classes_(self) -> Any:
+        try:
+            return self._fitted().classes_
+        except AttributeError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'classes_'") from None
+
+    def _fitted(self) -> Any:
+        state = self.__dict__["_state"]
+        if state is None or isinstance(state, _core.Failed):
+            raise AttributeError("no estimator was fitted")
+        return state.estimator
+
+    def __getattr__(self, name: str) -> Any:
+        known = name in ("fit", "fit_transform", "transform", "preview")
+        if not known and (name not in _PREDICTORS or not hasattr(self._fitted(), name)):
+            raise AttributeError(f"'_XyPipeline' object has no attribute {name!r}")
+
+        def method(*args: Any, **kwargs: Any) -> Any:
+            if name == "score":
+                return self._score(*args, **kwargs)
+            result = self._eval_in_mode(name, *args, **kwargs)
+            return self if name == "fit" else result
+
+        method.__name__ = name
+        return method
+
+    def _eval_in_mode(self, mode: str, X: Any, y: Any = None) -> Any:
+        main = X is self._X and (y is None or y is self._y)
+        if main and mode in self._values:
+            value = self._values[mode]
+            if isinstance(value, _core.Failed):
+                raise value.error
+            return value
+        if self._ticket is None:
+            raise NeedsModel(f"a scorer asks for {mode}, which was not foreseen")
+        value = self._ticket.evaluate(self._x, mode, X, y, main)
+        if main:
+            self._values[mode] = value
+        return value
+
+    def _score(self, X: Any, y: Any = None, cast_to_float: bool = True, return_predictions: bool = False) -> Any:
+        if self._scorers is None:
+            result = self._eval_in_mode("score", X, y)
+            return (result, {}) if return_predictions else result
+        plain = copy.copy(self)
+        plain._scorers = None
+        found = []
+        for info in self._scorers:
+            scorer = self._prepare_scorer(info["scoring"], info["kwargs"])
+            found.extend(self._process_scores(info, scorer(plain, X, y)))
+        rename = sk.learners.unique_renaming()
+        result = {rename(name): score for name, score in found}
+        if cast_to_float and len(result) == 1 and not return_predictions:
+            return next(iter(result.values()))
+        return (result, dict(self._values)) if return_predictions else result
+
+
+class NeedsModel(Exception):
+    """A known scorer asked for something unforeseen: skrub evaluates this search itself."""
+
+
+def score(
+    x: Any, impl: Any, fitted: Any, spec: tuple, modes: tuple, values: tuple, state: Any, X: Any, y: Any,
+    scorers: Any, ticket: Any,
+) -> Outcome:  # fmt: skip
+    """Operator: the scores of one model on some rows, by the scorer's own way of calling it."""
+    scorer, error_score, view, progress = spec
+    if isinstance(fitted, _core.Failed):
+        outcome = Outcome(fit_error=fitted.error, fit_at=fitted.at)
+    else:
+        failed = next((v for v in (X, y, scorers) if isinstance(v, _core.Failed)), None)
+        if failed is not None:
+            outcome = Outcome(error=failed.error)
+        else:
+            model = Model._make(x, view, state, dict(zip(modes, values)), X, y, scorers, ticket)
+            try:
+                outcome = Outcome(scores=skl.score_model(model, X, y, scorer, {}, error_score))
+            except Exception as error:
+                outcome = Outcome(error=error)
+    progress.tick(outcome)
+    return outcome
+
+
+class Ticker:
+    """Counts scored models for the line of progress; equal for all searches, part of no key."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._line: Progress | None = None
+        self._pairs = self._per = self._failed = 0
+        self._best: float | None = None
+
+    def __stratum_encode__(self) -> bytes:
+        return b"ticker"
+
+    def start(self, candidates: int, pairs_each: int) -> None:
+        enabled = _config.option("progress")
+        self._per = max(1, pairs_each)
+        line = Progress(candidates, enabled)
+        self._line = line if line.active else None
+
+    def tick(self, outcome: Outcome) -> None:
+        line = self._line
+        if line is None:
+            return
+        with self._lock:
+            self._pairs += 1
+            if outcome.fit_error is not None or outcome.error is not None:
+                self._failed += 1
+            elif isinstance(outcome.scores, float) and (self._best is None or outcome.scores > self._best):
+                self._best = outcome.scores
+            line.update(self._pairs // self._per, -(-self._failed // self._per), self._best)
+
+    def stop(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+
+# -- Items ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Item:
+    """One thing that was asked for: a search, a cross-validation, an evaluation."""
+
+    data_op: Any
+    environment: Any
+    index: int = 0
+    what: str = ""
+    n_jobs: int | None = None
+    engine: Any = None
+    plan: Any = None
+    root: int = -1
+    entries: list = field(default_factory=list)
+    scopes: list = field(default_factory=list)  # in which its nodes were lowered, for messages
+
+    # each kind of item says how
+    def prepare(self, engine: Any) -> Any:
+        """Capture and lower; the ref of the item's result."""
+        raise NotImplementedError
+
+    def plain(self) -> Any:
+        """The result by skrub's own evaluator."""
+        raise NotImplementedError
+
+    def done(self) -> None:
+        """Forget what was only needed while it ran."""
+        self.plan = self.engine = None
+        self.scopes = []
+        self.entries = []
+
+    def capture(self, engine: Any, data_op: Any) -> None:
+        self.engine = engine
+        self.plan = engine.new_plan()
+        self.root = self.plan.capture(data_op)
+        self.entries = self.plan.entries()
+
+    def scope(self, mode: str, fitted: Any = None) -> Any:
+        scope = _core.Scope(
+            self.plan, mode, sk.scope_flags(mode, self.environment), sk.subsampling_seed(), fitted
+        )
+        sk.bind_environment(scope, self.entries, self.environment)
+        return scope
+
+    def impl_of(self, at: Any) -> Any:
+        """The node of this item's own graph that became engine node `at`."""
+        for scope in self.scopes:
+            for i, (kind, obj) in enumerate(self.entries):
+                for found in (scope.value(i), scope.state(i)):
+                    if isinstance(found, _core.Ref) and found.id == at.id and hasattr(obj, "creation_stack_last_line"):
+                        return obj
+        return at.origin
+
+    def annotate(self, error: BaseException, at: Any) -> BaseException:
+        """The error with the note on the line that made the failing node, as skrub words it."""
+        if at is None:
+            return error
+        impl = self.impl_of(at)
+        if impl is not None and hasattr(impl, "creation_stack_last_line"):
+            note = (
+                f"Evaluation of node {impl} failed. See above for full"
+                f" traceback. This node was defined here:\n{impl.creation_stack_last_line()}"
+            )
+            notes = getattr(error, "__notes__", [])
+            if note not in notes:
+                if any(n.startswith("Evaluation of node ") for n in notes):
+                    error = _copy_of_error(error)
+                error.add_note(note)
+        if isinstance(error, sk.UninitializedVariable) and not (self.environment or {}).get(sk.IS_PREVIEW_DATA_ENV_NAME):
+            text = sk.evaluation._uninitialized_variable_msg(error, self.data_op, self.environment)
+            if text not in getattr(error, "__notes__", []):
+                error.add_note(text)
+        return error
+
+    def write_back(self, impls: dict[int, Any], states: list[tuple[int, Any]]) -> None:
+        """Put fitted state on nodes, as skrub's evaluation leaves it there. `impls` is keyed by uuid."""
+        for entry, state in states:
+            if isinstance(state, _core.Failed):
+                continue  # in a branch that was not taken
+            impl = impls[self.entries[entry][1].uuid]
+            kind = self.entries[entry][0]
+            if kind == _core.ST_CAP_APPLY:
+                impl.estimator_ = state.estimator
+                impl.estimator_was_wrapped_ = state.was_wrapped
+                impl.estimator_id_ = None
+                impl._y_type, impl._y_col_names = state.y_type, state.y_names
+            elif kind == _core.ST_CAP_CONCAT:
+                if state is not sk.NULL:
+                    impl.all_outputs_ = state
+            else:
+                impl.value_ = state
+
+    def states_of(self, scope: Any) -> list[tuple[int, Any]]:
+        """(entry, ref or constant) of everything that was fitted in a scope."""
+        found = []
+        for i in range(len(self.entries)):
+            state = scope.state(i)
+            if state is not None:
+                found.append((i, state))
+        return found
+
+
+def _copy_of_error(error: BaseException) -> BaseException:
+    """A copy that can carry notes of its own; the same object if its class does not let itself be copied."""
+    try:
+        new = copy.copy(error)
+    except Exception:
+        return error
+    new.__traceback__ = error.__traceback__
+    new.__cause__ = error.__cause__
+    new.__notes__ = [n for n in getattr(error, "__notes__", []) if not n.startswith("Evaluation of node ")]
+    return new
+
+
+def _impls_by_uuid(data_op: Any) -> dict[int, Any]:
+    return {node._skrub_impl.uuid: node._skrub_impl for node in sk.evaluation.nodes(data_op)}
+
+
+class EvalItem(Item):
+    """`.skb.eval()`"""
+
+    def __init__(self, data_op: Any, environment: Any, keep_subsampling: bool = False) -> None:
+        super().__init__(data_op, environment, what="eval")
+        self.given = environment
+        self.keep_subsampling = keep_subsampling
+
+    def prepare(self, engine: Any) -> Any:
+        namespace = self.data_op.skb
+        sk.nodes_module.check_data_op(self.data_op)
+        environment = self.given
+        if environment is not None and not hasattr(environment, "keys"):
+            raise TypeError(
+                "The `environment` passed to `eval()` should be None or a dictionary, "
+                f"got: '{type(environment)}'"
+            )
+        if environment is None:
+            environment = namespace._get_env()
+        else:
+            provided = sk.namespace._var_values_provided(self.data_op, environment)
+            environment = {**environment, "_skrub_use_var_values": not provided}
+        self.environment = sk.env_with_subsampling(self.data_op, environment, self.keep_subsampling)
+        sk.evaluation._check_environment(self.environment)
+        self.capture(engine, self.data_op)
+        scope = self.scope("fit_transform")
+        self.scopes.append(scope)
+        value = scope.ref(self.root)
+        self.states = self.states_of(scope)
+        return engine.node("deliver", (_core.Leaf(self, False), value, tuple(s for _, s in self.states)))
+
+    def deliver(self, x: Any, value: Any, states: tuple) -> Any:
+        if isinstance(value, _core.Failed):
+            raise self.annotate(value.error, value.at)
+        # skrub leaves the fitted state on the user's own nodes
+        impls = {obj.uuid: obj for kind, obj in self.entries if hasattr(obj, "uuid")}
+        self.write_back(impls, [(entry, state) for (entry, _), state in zip(self.states, states)])
+        return value
+
+    def plain(self) -> Any:
+        return self.data_op.skb.eval(self.given, keep_subsampling=self.keep_subsampling)
+
+
+class FoldsItem(Item):
+    """What searches and cross-validations have in common: X and y first, then folds."""
+
+    cv: Any = None  # the engine's side
+    keep: Any = None
+    train_scores = False
+
+    def prepare_xy(self, engine: Any, splitter: Any) -> Any:
+        """Nodes for X, y and the splitter; the node that begins the search when they are there."""
+        data_op, environment = self.data_op, self.environment
+        found = sk.evaluation.find_X_y_and_cv(data_op)
+        if "X" not in found:
+            raise ValueError('DataOp should have a node marked with "mark_as_X()"')
+        if "y" not in found:
+            first = sk.evaluation.find_first_apply(data_op)
+            if first is not None and getattr(first._skrub_impl, "y", None) is not None:
+                raise ValueError('DataOp should have a node marked with "mark_as_y()"')
+        sk.evaluation._check_environment(environment)
+        if "_skrub_predictions" in environment:
+            raise sk.Unsupported("predictions given in the environment")
+        self.given_splitter = splitter
+        self.capture(engine, data_op)
+        self.x_node, self.y_node = found["X"], found.get("y")
+        self.x_entry = self.plan.index_of(self.x_node)
+        self.y_entry = self.plan.index_of(self.y_node) if self.y_node is not None else -1
+        scope = self.scope("fit_transform")
+        self.scopes.append(scope)
+        self.x_ref = scope.ref(self.x_entry)
+        self.y_ref = scope.ref(self.y_entry) if self.y_node is not None else None
+        cv = split_kwargs = None
+        if "cv" in found:
+            cv, split_kwargs = scope.field(self.x_entry, 1), scope.field(self.x_entry, 2)
+        self.has_cv = "cv" in found
+        return engine.node("search", (_core.Leaf(self, False), self.x_ref, self.y_ref, cv, split_kwargs))
+
+    def splitter_for(self, X: Any, y: Any, cv: Any, split_kwargs: Any) -> Any:
+        """What skrub hands to scikit-learn as `cv`."""
+        if self.y_node is not None:
+            message = (
+                "\nAre `.skb.subsample()` and `.skb.mark_as_*()` applied in the same order"
+                " for both X and y?"
+            )
+            sk.check_subsampled_shape(
+                self.x_node, self.y_node, X, y, "fit_transform", self.environment, msg=message
+            )
+        if self.given_splitter is not None:
+            return self.given_splitter
+        if self.has_cv:
+            return sk.Splitter(skl.check_cv(cv), split_kwargs)
+        return None
+
+    def expand(self, x: Any, X: Any, y: Any, splits: list, candidates: list, scorer: Any, error_score: Any) -> None:
+        """Make the nodes of every candidate and fold, and become the node that picks."""
+        engine = self.engine
+        first = sk.evaluation.find_scoring_node(self.data_op)
+        self.scoring_entry = self.plan.index_of(first) if first is not None else -1
+        if self.pipeline.__sklearn_tags__().input_tags.pairwise:
+            raise sk.Unsupported("a pairwise estimator: its X is split along both axes")
+        self.scorer, self.error_score = scorer, error_score
+        self.view = View(self.pipeline)
+        self.ticker = Ticker()
+        flags = sk.scope_flags("fit", self.environment)
+        shape = getattr(X, "shape", None)
+        if shape and len(shape) <= 2 and int(np.prod(shape)) <= SMALL_CELLS:
+            flags |= _core.SCOPE_SMALL
+        base = _core.Scope(self.plan, "fit", flags, sk.subsampling_seed())
+        sk.bind_environment(base, self.entries, self.environment)
+        x_expr = self.x_ref if X is self.X_given else _core.Leaf(X, False)
+        y_expr = None if y is None else self.y_ref if y is self.y_given else _core.Leaf(y, False)
+        cv = _core.CV(
+            self.plan, self.root, base, flags, sk.subsampling_seed(), self.x_entry, self.y_entry,
+            engine.number("take"), engine.number("score"), self._modes, self._ticket,
+        )  # fmt: skip
+        cv.data(x_expr, y_expr)
+        self.x_expr, self.y_expr = x_expr, y_expr
+        self.rows = []
+        for train, test in splits:
+            rows = _core.Leaf(np.asarray(train)), _core.Leaf(np.asarray(test))
+            self.rows.append(rows)
+            cv.add_fold(*rows)
+        for outcomes in candidates:
+            cv.add_candidate(outcomes)
+        spec = (
+            _core.Leaf(scorer),
+            error_score,
+            _core.Leaf(self.view, False),
+            _core.Leaf(self.ticker, False),
+        )
+        cv.scoring(spec, self.scoring_entry, self.train_scores)
+        self.cv, self.n_folds, self.n_candidates = cv, len(splits), len(candidates)
+        with engine.lowering:
+            cv.lower()
+        tests = cv.refs(1)
+        trains = cv.refs(2) if self.train_scores else []
+        self.ticker.start(len(candidates), len(splits) * (2 if self.train_scores else 1))
+        waves = [i % len(splits) for i in range(len(tests))]
+        engine.run.demand_waves([*tests, *trains], [*waves, *waves[: len(trains)]])
+        self.keep = engine.run.keep(tests)
+        extra = self.fold_states() if self.wants_learners else []
+        if not tests:
+            raise ValueError("No fits were performed. Was the CV iterator empty? Were there no candidates?")
+        x.become(
+            engine.node("pick", (_core.Leaf(self, False), tuple(tests), tuple(trains), tuple(extra)))
+        )
+
+    wants_learners = False
+
+    def fold_states(self) -> list:
+        raise NotImplementedError
+
+    # -- what the engine asks while it lowers
+
+    def _known_methods(self, estimator: Any) -> set[str] | None:
+        scorer = self.scorer
+        if scorer is sk.score_of_pipeline or isinstance(scorer, skl._PassthroughScorer):
+            if self.scoring_entry < 0:
+                return {"score"}
+        elif not isinstance(scorer, skl.multimetric_scorer):
+            return skl.response_methods(scorer, estimator)
+        methods: set[str] = set()
+        single = scorer._scorers.values() if isinstance(scorer, skl.multimetric_scorer) else [scorer]
+        for one in single:
+            if one is sk.score_of_pipeline or isinstance(one, skl._PassthroughScorer):
+                found = {"score"} if self.scoring_entry < 0 else self._methods_of_scoring_node(estimator)
+            else:
+                found = skl.response_methods(one, estimator)
+            if found is None:
+                return None
+            methods |= found
+        return methods
+
+    def _methods_of_scoring_node(self, estimator: Any) -> set[str] | None:
+        """Methods that the scorers of `.skb.with_scoring()` call; None if it is not known ahead."""
+        methods: set[str] = set()
+        for info in self.entries[self.scoring_entry][1].scorers:
+            scoring = info["scoring"]
+            if sk.has_evaluables(scoring) or sk.has_evaluables(info["kwargs"]):
+                return None
+            if callable(scoring) and not isinstance(scoring, skl._BaseScorer):
+                return None
+            found = skl.response_methods(skl.check_scoring(self.pipeline, scoring), estimator)
+            if found is None:
+                return None
+            methods |= found
+        return methods
+
+    def _modes(self, estimator: Any) -> int:
+        methods = None if estimator is None else self._known_methods(estimator)
+        self._complete = methods is not None
+        return sum(1 << i for i, mode in enumerate(_MODES) if methods and mode in methods)
+
+    def _ticket(self, candidate: int, fold: int, train: int) -> Any:
+        return None if self._complete else Ticket(self, candidate, fold, bool(train))
+
+    def rows_of(self, fold: int, train: bool) -> tuple[Any, Any]:
+        """Refs of X and y on one side of a split."""
+        rows = self.rows[fold][0 if train else 1]
+        X = self.engine.node("take", (self.x_expr, rows))
+        y = None if self.y_expr is None else self.engine.node("take", (self.y_expr, rows))
+        return X, y
+
+    # -- results
+
+    def collect(self, tests: tuple, trains: tuple) -> list[dict]:
+        """One dict for each pair, as scikit-learn's own loop makes them; raises what must not be scored."""
+        run, cv = self.engine.run, self.cv
+        fit_times = run.share(cv.refs(0))
+        score_times = run.share(cv.refs(1))
+        out = []
+        for i, outcome in enumerate(tests):
+            for o in (outcome, *(trains[i : i + 1])):
+                self._raise_if_broken(o, i)
+            result = {"fit_error": None}
+            sides = [("test_scores", outcome)] + ([("train_scores", trains[i])] if trains else [])
+            for name, o in sides:
+                if o.fit_error is not None:
+                    error = self._annotate_pair(o.fit_error, o.fit_at, i)
+                    if result["fit_error"] is None:
+                        result["fit_error"] = "".join(traceback.format_exception(error))
+                    if isinstance(self.scorer, skl.multimetric_scorer):
+                        result[name] = {n: self.error_score for n in self.scorer._scorers}
+                    else:
+                        result[name] = self.error_score
+                else:
+                    result[name] = copy.copy(o.scores)
+            result["fit_time"] = fit_times[i]
+            result["score_time"] = 0.0 if outcome.fit_error is not None else score_times[i]
+            out.append(result)
+        return out
+
+    def _annotate_pair(self, error: BaseException, at: Any, i: int) -> BaseException:
+        self.scopes.append(self.cv.scope(i // self.n_folds, i % self.n_folds))
+        try:
+            return self.annotate(error, at)
+        finally:
+            self.scopes.pop()
+
+    def _raise_if_broken(self, outcome: Any, i: int) -> None:
+        if isinstance(outcome, _core.Failed):
+            raise outcome.error
+        if outcome.error is not None:
+            raise outcome.error
+        error = outcome.fit_error
+        if error is None:
+            return
+        if not isinstance(error, Exception) or isinstance(error, _CANNOT_SHARE()):
+            raise error
+        if isinstance(self.error_score, str) and self.error_score == "raise":
+            raise self._annotate_pair(error, outcome.fit_at, i)
+
+    def learner_with(self, candidate: int | None, states: list[tuple[int, Any]], params: dict) -> Any:
+        """A fitted pipeline with the outcomes of a candidate and the given state."""
+        learner = clone(self.pipeline)
+        if params:
+            learner.set_params(**clone(params, safe=False))
+        self.write_back(_impls_by_uuid(learner.data_op), states)
+        learner._is_fitted = True
+        return learner
+
+    def done(self) -> None:
+        if getattr(self, "ticker", None) is not None:
+            self.ticker.stop()
+        self.keep = self.cv = None
+        self.x_ref = self.y_ref = self.x_expr = self.y_expr = None
+        self.rows = []
+        super().done()
+
+
+def _CANNOT_SHARE() -> tuple:
+    from .operators import CannotShare
+
+    return (CannotShare, NeedsModel)
+
+
+class Ticket:
+    """Lets a scorer that nobody knows ask a model for more than was foreseen."""
+
+    def __init__(self, item: FoldsItem, candidate: int, fold: int, train: bool) -> None:
+        self.item, self.candidate, self.fold, self.train = item, candidate, fold, train
+
+    def evaluate(self, x: Any, mode: str, X: Any, y: Any, main: bool) -> Any:
+        item = self.item
+        with item.engine.lowering:
+            scope = item.cv.scope(self.candidate, self.fold)
+            if main:
+                X, all_y = item.rows_of(self.fold, self.train)
+                y = all_y
+            else:
+                X = _core.Leaf(X, False)
+                y = None if y is None else _core.Leaf(y, False)
+            _, ref = item.cv.evaluate(self.candidate, mode, X, y, scope)
+        return x.nested(ref)
+
+    def fitted_data_op(self, x: Any) -> Any:
+        """A copy of the pipeline's DataOp with this model's fitted state on it."""
+        item = self.item
+        scope = item.cv.scope(self.candidate, self.fold)
+        states = [(entry, x.nested(ref)) for entry, ref in item.states_of(scope) if isinstance(ref, _core.Ref)]
+        params = item.params[self.candidate] if item.params else {}
+        return item.learner_with(self.candidate, states, params).data_op
+
+
+class SearchItem(FoldsItem):
+    """`ParamSearch.fit()`: grid and randomised searches."""
+
+    def __init__(self, search: Any, environment: Any) -> None:
+        super().__init__(search.data_op, environment, what="search")
+        self.owner = search  # the ParamSearch that is being fitted
+        self.n_jobs = search.search.n_jobs
+        self.params: list[dict] = []
+
+    def prepare(self, engine: Any) -> Any:
+        if type(self.owner.search) not in skl.SEARCHES:
+            raise sk.Unsupported(f"a search by {type(self.owner.search).__name__}")
+        self.owner.refit_ = self.owner.search.refit
+        search = self.search = clone(self.owner.search)
+        if isinstance(search.verbose, int) and search.verbose > 1:
+            raise sk.Unsupported("verbose > 1 reports each fit as it ends")
+        if skl.has_callbacks(search):
+            raise sk.Unsupported("scikit-learn callbacks")
+        if skl.metadata_routing_enabled():
+            raise sk.Unsupported("metadata routing")
+        if not isinstance(self.environment, dict):
+            sk.evaluation._check_environment(self.environment)
+            raise sk.Unsupported("an environment that is not a dict")
+        self.pipeline = search.estimator = sk.XyPipeline(self.owner.data_op, sk.SharedDict(self.environment))
+        grid = search.estimator.get_param_grid()
+        if hasattr(search, "param_grid"):
+            search.param_grid = grid
+        else:
+            search.param_distributions = grid
+        return self.prepare_xy(engine, search.cv)
+
+    def begin(self, x: Any, X: Any, y: Any, cv: Any, split_kwargs: Any) -> None:
+        search = self.search
+        search.cv = self.splitter_for(X, y, cv, split_kwargs)
+        if search.scoring is None:
+            search.scoring = sk.score_of_pipeline
+        skl.validate_search(search)
+        scorers, self.refit_metric = search._get_scorers()
+        self.X_given, self.y_given = X, y
+        X, y = skl.indexable(X, y)
+        checked = search._checked_cv_orig = skl.check_cv(search.cv, y, classifier=skl.is_classifier(search.estimator))
+        search.n_splits_ = checked.get_n_splits(X, y)
+        params = skl.candidates_of(search)
+        splits = list(checked.split(X, y))
+        if len(splits) != search.n_splits_:
+            raise ValueError(
+                f"cv.split and cv.get_n_splits return inconsistent results. "
+                f"Expected {search.n_splits_} splits, got {len(splits)}"
+            )
+        if search.verbose > 0:
+            print(
+                f"Fitting {search.n_splits_} folds for each of {len(params)} candidates,"
+                f" totalling {len(params) * search.n_splits_} fits"
+            )
+        self.params = params
+        self.train_scores = bool(search.return_train_score)
+        choices = sk.evaluation.choices(self.data_op)
+        entry = {f"data_op__{k}": self.plan.index_of(choice) for k, choice in choices.items()}
+        discrete = {f"data_op__{k}" for k, choice in choices.items() if isinstance(choice, sk.choosing.Choice)}
+        candidates = [
+            [(entry[k], int(v) if k in discrete else v) for k, v in one.items()] for one in params
+        ]
+        self.expand(x, X, y, splits, candidates, scorers, search.error_score)
+
+    def pick(self, x: Any, tests: tuple, trains: tuple, extra: tuple) -> Any:
+        search = self.search
+        out = self.collect(tests, trains)
+        skl.warn_or_raise_about_fit_failures(out, search.error_score)
+        if callable(search.scoring):
+            skl.insert_error_scores(out, search.error_score)
+        results = search._format_results(self.params, search.n_splits_, out, {})
+        first = out[0]["test_scores"]
+        search.multimetric_ = isinstance(first, dict)
+        metric = self.refit_metric
+        if callable(search.scoring) and search.multimetric_:
+            search._check_refit_for_multimetric(first)
+            metric = search.refit
+        if search.refit or not search.multimetric_:
+            search.best_index_ = search._select_best_index(search.refit, metric, results)
+            if not callable(search.refit):
+                search.best_score_ = results[f"mean_test_{metric}"][search.best_index_]
+            search.best_params_ = results["params"][search.best_index_]
+        scorer = self.scorer
+        search.scorer_ = scorer._scorers if isinstance(scorer, skl.multimetric_scorer) else scorer
+        search.cv_results_ = results
+        if not search.refit:
+            return self._finish()
+        with self.engine.lowering:
+            scope, value = self.cv.evaluate(int(search.best_index_), "fit", None, None, None)
+        self.scopes.append(scope)
+        self.refit_ref = value
+        self.states = self.states_of(scope)
+        x.become(
+            self.engine.node("deliver", (_core.Leaf(self, False), value, tuple(s for _, s in self.states)))
+        )
+        return None
+
+    def deliver(self, x: Any, value: Any, states: tuple) -> Any:
+        if isinstance(value, _core.Failed):
+            raise self.annotate(value.error, value.at)
+        search = self.search
+        fitted = [(entry, self.engine.hand_out(state)) for (entry, _), state in zip(self.states, states)]
+        best = self.learner_with(int(search.best_index_), fitted, search.best_params_)
+        search.best_estimator_ = best
+        search.refit_time_ = self.engine.run.share([self.refit_ref])[0]
+        return self._finish()
+
+    def _finish(self) -> Any:
+        owner, search = self.owner, self.search
+        sk.copy_attributes(search, owner, sk.search_attributes)
+        if hasattr(search, "best_estimator_"):
+            owner.best_learner_ = sk.to_env_learner(search.best_estimator_)
+        return owner
+
+    def plain(self) -> Any:
+        return self.engine_off(self.owner, self.environment)
+
+    engine_off: Any = None  # skrub's own ParamSearch.fit; set when it is replaced
+
+
+class CrossValidateItem(FoldsItem):
+    """`skrub.cross_validate()` and `.skb.cross_validate()`"""
+
+    def __init__(self, learner: Any, environment: Any, keep_subsampling: bool, cv: Any, kwargs: dict) -> None:
+        super().__init__(learner.data_op, environment, what="cross_validate")
+        self.learner, self.keep_subsampling, self.given_cv, self.kwargs = learner, keep_subsampling, cv, kwargs
+        self.given_environment = environment
+        n_jobs = kwargs.get("n_jobs")
+        self.n_jobs = n_jobs if isinstance(n_jobs, int) else None
+        self.params: list[dict] = []
+
+    def prepare(self, engine: Any) -> Any:
+        if type(self.learner) is not sk.SkrubLearner:
+            raise sk.Unsupported(f"cross-validation of a {type(self.learner).__name__}")
+        self.environment = sk.env_with_subsampling(self.data_op, self.environment, self.keep_subsampling)
+        kwargs = sk.rename_cv_parameters(self.kwargs)
+        defaults = skl.cross_validate_defaults()
+        for name in kwargs:
+            if name not in defaults:
+                raise sk.Unsupported(f"the parameter {name}")
+        self.arguments = {**defaults, **kwargs}
+        if self.arguments["params"] or self.arguments["groups"] is not None or skl.metadata_routing_enabled():
+            raise sk.Unsupported("metadata for the fit")
+        if self.arguments["verbose"]:
+            raise sk.Unsupported("verbose reports each fit as it ends")
+        if not isinstance(self.environment, dict):
+            sk.evaluation._check_environment(self.environment)
+            raise sk.Unsupported("an environment that is not a dict")
+        self.pipeline = self.learner.__skrub_to_Xy_pipeline__(self.environment)
+        self.wants_learners = bool(self.arguments["return_estimator"])
+        return self.prepare_xy(engine, self.given_cv)
+
+    def begin(self, x: Any, X: Any, y: Any, cv: Any, split_kwargs: Any) -> None:
+        given = self.arguments
+        splitter = self.splitter_for(X, y, cv, split_kwargs)
+        skl.validate_cross_validate({**given, "estimator": self.pipeline, "X": X, "y": y, "cv": splitter})
+        self.X_given, self.y_given = X, y
+        X, y = skl.indexable(X, y)
+        checked = skl.check_cv(splitter, y, classifier=skl.is_classifier(self.pipeline))
+        scorers = skl.check_scoring(self.pipeline, scoring=given["scoring"], raise_exc=given["error_score"] == "raise")
+        self.train_scores = bool(given["return_train_score"])
+        self.splits = list(checked.split(X, y))
+        self.expand(x, X, y, self.splits, [[]], scorers, given["error_score"])
+
+    def fold_states(self) -> list:
+        self.state_entries = []
+        refs = []
+        for fold in range(self.n_folds):
+            states = self.states_of(self.cv.scope(0, fold))
+            self.state_entries.append([entry for entry, _ in states])
+            refs.append(tuple(ref for _, ref in states))
+        return refs
+
+    def pick(self, x: Any, tests: tuple, trains: tuple, extra: tuple) -> Any:
+        given = self.arguments
+        out = self.collect(tests, trains)
+        skl.warn_or_raise_about_fit_failures(out, given["error_score"])
+        if callable(given["scoring"]):
+            skl.insert_error_scores(out, given["error_score"])
+        table = skl.aggregate_score_dicts(out)
+        ret: dict[str, Any] = {"fit_time": table["fit_time"], "score_time": table["score_time"]}
+        test = skl.normalize_score_results(table["test_scores"])
+        train = skl.normalize_score_results(table["train_scores"]) if trains else {}
+        for name in test:
+            ret[f"test_{name}"] = test[name]
+            if trains:
+                ret[f"train_{name}"] = train[name]
+        if self.wants_learners:
+            ret["learner"] = []
+            for fold, states in enumerate(extra):
+                fitted = [
+                    (entry, self.engine.hand_out(state)) for entry, state in zip(self.state_entries[fold], states)
+                ]
+                learner = self.learner_with(None, fitted, {})
+                learner._is_fitted = out[fold]["fit_error"] is None
+                ret["learner"].append(sk.to_env_learner(learner))
+        if given["return_indices"]:
+            ret["train_indices"], ret["test_indices"] = zip(*self.splits)
+        return pd.DataFrame(ret)
+
+    def plain(self) -> Any:
+        return self.engine_off(
+            self.learner, self.given_environment, keep_subsampling=self.keep_subsampling, cv=self.given_cv, **self.kwargs
+        )
+
+    engine_off: Any = None  # skrub's own cross_validate; set when it is replaced
+
+
+# -- Operators ------------------------------------------------------------------------------------
+
+
+def begin(x: Any, impl: Any, item: FoldsItem, X: Any, y: Any, cv: Any, split_kwargs: Any) -> Any:
+    """Operator: X and y are there; make candidates and folds."""
+    return item.begin(x, X, y, cv, split_kwargs)
+
+
+def pick(x: Any, impl: Any, item: FoldsItem, tests: tuple, trains: tuple, extra: tuple) -> Any:
+    """Operator: all scores are there."""
+    item.keep = None if not getattr(item, "search", None) else item.keep
+    return item.pick(x, tests, trains, extra)
+
+
+def deliver(x: Any, impl: Any, item: Item, value: Any, states: tuple) -> Any:
+    """Operator: the value and the fitted state of an evaluation are there."""
+    return item.deliver(x, value, states)
+
+
+def encode_view(view: View) -> bytes | None:
+    """Canonical bytes of what a view shows."""
+    return _encode.encode(view.tags)

@@ -1,0 +1,95 @@
+"""Thread counts of the libraries, and the settings that each worker carries.
+
+OpenBLAS has one limit for the whole process: it is 1 while more than one node may run and is raised for a
+node that runs alone.  OpenMP has one per thread and per loaded runtime (XGBoost, LightGBM and scikit-learn
+bring their own): each worker sets it in every runtime, and looks again after imports.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+_state = threading.local()
+
+
+class Limits:
+    """Thread limits during one run; `restore` puts back what was found."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._modules = -1
+        self._blas: list[Any] = []
+        self._openmp: list[Any] = []
+        self._found: list[tuple[Any, int]] = []
+        self._current = 0
+        self._look()
+
+    def _look(self) -> None:
+        """Find the libraries that are loaded now; only after something was imported."""
+        modules = len(sys.modules)
+        if modules == self._modules:
+            return
+        self._modules = modules
+        libraries = ThreadpoolController().lib_controllers
+        known = {lib.filepath for lib, _ in self._found}
+        self._blas = [lib for lib in libraries if lib.user_api == "blas"]
+        self._openmp = [lib for lib in libraries if lib.user_api == "openmp"]
+        for lib in self._blas:
+            if lib.filepath not in known:
+                self._found.append((lib, lib.get_num_threads()))
+                lib.set_num_threads(max(1, self._current or 1))
+
+    def before(self, threads: int) -> None:
+        """Called on a worker before a node runs that may use `threads` threads."""
+        if len(sys.modules) != self._modules:
+            with self._lock:
+                self._look()
+            _state.limit = None
+        limit = (id(self), threads)
+        if getattr(_state, "limit", None) != limit:
+            for lib in self._openmp:
+                lib.set_num_threads(threads)
+            _state.limit = limit
+        if threads != self._current:
+            with self._lock:
+                if threads != self._current:
+                    self._current = threads
+                    for lib in self._blas:
+                        lib.set_num_threads(threads)
+
+    def restore(self) -> None:
+        """Put the process-wide limits back."""
+        with self._lock:
+            for lib, count in self._found:
+                lib.set_num_threads(count)
+            self._current = 0
+
+
+_limits: Limits | None = None
+
+
+def begin() -> Limits:
+    """Limits for a run that starts now."""
+    global _limits
+    _limits = Limits()
+    return _limits
+
+
+def before(threads: int) -> None:
+    """The extension's hook: a node is about to run on a worker."""
+    limits = _limits
+    if limits is not None:
+        limits.before(threads)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0)) or 1
+    except AttributeError:  # not every system has affinities
+        return os.cpu_count() or 1
