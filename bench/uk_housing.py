@@ -89,19 +89,19 @@ def take(options: report.Options) -> report.Result:
     """Take all rows."""
     rows = options.rows or (QUICK_ROWS if options.quick else ROWS)
     answers: dict[str, dict[str, Any]] = {}
+    filled = None
     with tempfile.TemporaryDirectory(prefix="bench-cache-") as cache:
         for label, side, shape, search_options, cached in TABLE:
             if not options.wanted(label, side):
                 continue
-            tries = options.tries
-            if cached and "cold" in label:
-                # A cold cache is cold once: every try has a directory of its own, and the last
-                # one is what the warm row finds.
-                answer, cache_now = cold(label, side, shape, search_options, rows, cache, tries)
-            else:
-                spec = specification(side, shape, search_options, rows)
-                spec["cache"] = cache_now if cached else None
-                answer = options.measure(label, spec)
+            spec = specification(side, shape, search_options, rows)
+            if cached and filled is None:
+                # A cold cache is cold once: every try has a directory of its own, and what the
+                # last one wrote is what the warm row finds.
+                print(f"{label.replace('warm', 'cold')} ...", flush=True)
+                answer, filled = cold(spec, cache, options.tries)
+            if not cached or "warm" in label:
+                answer = options.measure(label, {**spec, "cache": filled if cached else None})
             answers[label] = answer
             options.say(label, answer)
     return report.Result(
@@ -206,20 +206,11 @@ def targets(answers: dict[str, dict[str, Any]]) -> list[report.Target]:
     ]
 
 
-def cold(
-    label: str,
-    side: str,
-    shape: str,
-    search_options: dict[str, Any],
-    rows: int,
-    cache: str,
-    tries: int,
-) -> tuple[dict[str, Any], str]:
+def cold(spec: dict[str, Any], folder: str, tries: int) -> tuple[dict[str, Any], str]:
     """The row with an empty cache, and the directory that it filled."""
     for attempt in range(1, tries + 1):
-        directory = tempfile.mkdtemp(dir=cache)
-        spec = {**specification(side, shape, search_options, rows), "cache": directory}
-        answer = harness.measure(spec, tries=1)
+        directory = tempfile.mkdtemp(dir=folder)
+        answer = harness.measure({**spec, "cache": directory}, tries=1)
         if not answer["void"]:
             break
     return {**answer, "tries": attempt}, directory

@@ -19,6 +19,7 @@ import os
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from typing import Any
 
 from . import _config, _core
 from .capture import encode as _encode
+from .capture import previews
 from .hosts import _skrub_0_11 as sk
 from .hosts import estimators, operators, searches, threads
 
@@ -122,9 +124,11 @@ class Engine:
         if not isinstance(state, operators.State):
             return state
         if id(state) in self._handed or self._is_bound(state):
-            return operators.State(
-                operators.protect(state.estimator), state.was_wrapped, state.y_type, state.y_names
-            )
+            try:
+                own = operators.protect(state.estimator)
+            except operators.CannotShare:
+                return state
+            return operators.State(own, state.was_wrapped, state.y_type, state.y_names)
         self._handed.add(id(state))
         return state
 
@@ -134,6 +138,13 @@ class Engine:
 
 # States that previews keep: what a user gets from a search must not be the same object.
 _bound_states: set[int] = set()
+
+
+def bound_state(state: Any, owner: Any) -> None:
+    """Note that `state` belongs to a preview, for as long as `owner` lives."""
+    _bound_states.add(id(state))
+    weakref.finalize(owner, _bound_states.discard, id(state)).atexit = False
+
 
 _engine: Engine | None = None
 _engine_lock = threading.Lock()
@@ -256,6 +267,7 @@ def _execute(engine: Engine, items: list[searches.Item]) -> Iterator[tuple[int, 
     plain: list[searches.Item] = []
     run = workers = limits = None
     live: list[searches.Item] = []
+    previews.forget_recent()
     engine._handed.clear()
     failed_early: list[tuple[int, Outcome]] = []
     try:

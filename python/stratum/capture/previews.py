@@ -1,5 +1,15 @@
 """What was known where a pipeline was built: the values of its variables, and previews already computed.
 
+skrub fits every estimator while a pipeline is built (the preview), on all rows unless subsampling is set:
+that is the work of the refit, done for nothing. Here the preview of an apply, and of a call that took
+long, is bound to the engine's node that means the same. A search whose refit asks for that node finds it,
+and so does the preview of a pipeline that is built separately but equal.
+
+A value is bound under the meaning that it had when it was computed: data in memory count by their content
+at that moment, so that a frame that was changed since is another one, and nothing that cannot be encoded
+is bound. What users can get at (the preview itself) is never the bound object but shares its buffers
+where copy-on-write keeps them apart.
+
 skrub's searches hold a clone without values. A batch takes searches without an environment, so the values
 that the variables had are remembered beside the search (weakly: they go with it).
 """
@@ -8,12 +18,25 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
+from .. import _core
 from ..hosts import _skrub_0_11 as sk
+from ..hosts import operators
+from . import encode as _encode
 
 _lock = threading.Lock()
+
+# A call whose preview took longer is worth looking for again; capturing it takes some 50 microseconds.
+LONG_CALL_S = 1e-3
+
+_Apply = sk.nodes_module.Apply
+_Call = sk.nodes_module.Call
+_CallMethod = sk.nodes_module.CallMethod
+_Var = sk.nodes_module.Var
 _environments: dict[int, tuple[weakref.ref, dict]] = {}
 
 
@@ -49,8 +72,225 @@ def _remembering(make: Any) -> Any:
     return make_search
 
 
+# -- Previews -------------------------------------------------------------------------------------
+
+# Content of variables when they were first read: id of the node -> (weak node, encoding or None).
+_contents: dict[int, tuple[weakref.ref, bytes | None]] = {}
+# Names of functions that have a bound preview: only those are looked for before a call's preview runs.
+_long_calls: set[str] = set()
+
+
+class _Recent:
+    """The pipeline that is being built: captured step by step, so that building stays linear.
+
+    It keeps the DataOps of one pipeline alive until another one is built or a run starts.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+        self.plan = engine.new_plan()
+        self.scope: Any = None
+        self.length = 0
+
+    def lower(self, data_op: Any) -> tuple[Any, int]:
+        """(scope, entry) of a DataOp in preview mode."""
+        entry = self.plan.capture(data_op)
+        if self.scope is None or len(self.plan) != self.length:
+            # A scope has room for the entries that were there when it was made.
+            scope = _core.Scope(self.plan, "preview", _preview_flags(self.plan), sk.subsampling_seed())
+            for i, (kind, impl) in enumerate(self.plan.entries()):
+                if kind == _core.ST_CAP_VAR and impl.value is not sk.NULL:
+                    content = _content_of(impl)
+                    if content is None:
+                        raise sk.Unsupported("a variable whose content has no encoding")
+                    scope.bind(i, _core.Leaf(impl.value, content))
+            self.scope, self.length = scope, len(self.plan)
+        self.scope.expr(entry)
+        return self.scope, entry
+
+
+_recent: _Recent | None = None
+
+
+def forget_recent() -> None:
+    """Let go of the pipeline that was built last."""
+    global _recent
+    _recent = None
+
+
+def _preview_flags(plan: Any) -> int:
+    return sk.scope_flags("preview", {}) if subsamples(plan) else 0
+
+
+def subsamples(plan: Any) -> bool:
+    """Whether a plan has a place where rows may be sampled for previews."""
+    kinds = {kind for kind, _ in plan.entries()}
+    return bool(kinds & {_core.ST_CAP_SUBSAMPLE, _core.ST_CAP_ASK_SUBSAMPLE})
+
+
+def _lowered(data_op: Any) -> tuple[Any, int] | None:
+    """(scope, entry) of a DataOp's preview, or None if the engine cannot say what it means."""
+    global _recent
+    from ..engine import get_engine
+
+    engine = get_engine()
+    recent = _recent
+    X = getattr(data_op._skrub_impl, "X", None)
+    if recent is None or recent.engine is not engine or (X is not None and recent.plan.index_of(X) is None):
+        recent = _recent = _Recent(engine)
+    try:
+        with engine.lowering:
+            return recent.lower(data_op)
+    except (sk.Unsupported, _core.EngineError, RecursionError):
+        forget_recent()
+        return None
+
+
+def _bind(impl: Any, ref: Any, value: Any) -> None:
+    """Bind a value to a node for as long as the captured node lives."""
+    ref.bind(value)
+    weakref.finalize(impl, ref.unbind, value).atexit = False
+
+
+def _remember_apply(data_op: Any, scope: Any, entry: int, result: Any) -> None:
+    from ..engine import bound_state
+
+    impl = data_op._skrub_impl
+    state_ref, value_ref = scope.state(entry), scope.value(entry)
+    if not isinstance(state_ref, _core.Ref) or not isinstance(value_ref, _core.Ref) or not state_ref.plain:
+        return
+    if state_ref.op != "fit":
+        return
+    try:
+        private = operators.protect(result)
+    except operators.CannotShare:
+        return
+    state = operators.State(impl.estimator_, impl.estimator_was_wrapped_, impl._y_type, impl._y_col_names)
+    bound_state(state, impl)
+    _bind(impl, state_ref, state)
+    if value_ref.op == "fit":
+        _bind(impl, value_ref, private)
+    else:  # a predictor: the fit's own output is the estimator, the predictions are another node
+        _bind(impl, state_ref.at(0), impl.estimator_)
+        _bind(impl, value_ref, private)
+
+
+def _serve_apply(impl: Any, scope: Any, entry: int) -> tuple[Any] | None:
+    """The preview of an equal pipeline, put on this node; None if there is none."""
+    state_ref, value_ref = scope.state(entry), scope.value(entry)
+    if not isinstance(state_ref, _core.Ref) or not isinstance(value_ref, _core.Ref):
+        return None
+    state, value = state_ref.bound(), value_ref.bound()
+    if state is None or value is None:
+        return None
+    try:
+        estimator, result = operators.protect(state[0].estimator), operators.protect(value[0])
+    except operators.CannotShare:
+        return None
+    impl.estimator_ = estimator
+    impl.estimator_was_wrapped_ = state[0].was_wrapped
+    impl.estimator_id_ = None
+    impl._y_type, impl._y_col_names = state[0].y_type, state[0].y_names
+    return (result,)
+
+
+def _store(impl: Any, result: Any, seconds: float) -> None:
+    """Leave a preview on the node as skrub's evaluator does."""
+    impl.results["preview"] = result
+    impl.metadata.setdefault("preview", {}).update(eval_duration=seconds, env_key=None)
+
+
+def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
+    from .. import _patch
+
+    @functools.wraps(original)
+    def evaluate(
+        data_op: Any, mode: str = "preview", environment: Any = None, clear: bool = False,
+        callbacks: Any = (), ancestor_data_op: Any = None,
+    ) -> Any:  # fmt: skip
+        plain = mode != "preview" or environment is not None or clear or type(data_op) is not sk.DataOp
+        if plain:
+            return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
+        impl = data_op._skrub_impl
+        kind = type(impl)
+        if "preview" in impl.results or not _patch.active():
+            return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
+        _note_variables(impl)
+        if kind not in (_Apply, _Call, _CallMethod):
+            return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
+        place = None
+        start = time.perf_counter()
+        if kind is _Apply:
+            if isinstance(impl.X, sk.DataOp) and "preview" not in impl.X._skrub_impl.results:
+                return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
+            place = _lowered(data_op)
+            served = _serve_apply(impl, *place) if place is not None else None
+            if served is not None:
+                _store(impl, served[0], time.perf_counter() - start)
+                return served[0]
+        elif _name_of_call(impl) in _long_calls:
+            place = _lowered(data_op)
+            ref = place[0].value(place[1]) if place is not None else None
+            bound = ref.bound() if isinstance(ref, _core.Ref) else None
+            if bound is not None:
+                result = operators.protect(bound[0])
+                _store(impl, result, time.perf_counter() - start)
+                return result
+        start = time.perf_counter()
+        result = original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
+        if kind is _Apply:
+            if place is not None:
+                _remember_apply(data_op, *place, result)
+        elif time.perf_counter() - start > LONG_CALL_S:
+            place = place or _lowered(data_op)
+            ref = place[0].value(place[1]) if place is not None else None
+            if isinstance(ref, _core.Ref) and ref.plain and not ref.flags & _core.N_UNSHARED:
+                try:
+                    _bind(impl, ref, operators.protect(result))
+                except operators.CannotShare:
+                    return result
+                _long_calls.add(_name_of_call(impl))
+        return result
+
+    return evaluate
+
+
+def _name_of_call(impl: Any) -> str:
+    func = impl.method_name if type(impl) is _CallMethod else impl.func
+    return func if isinstance(func, str) else getattr(func, "__qualname__", type(func).__qualname__)
+
+
+def _content_of(impl: Any) -> bytes | None:
+    """What a variable held when it was first read: a preview means this content, whatever becomes of it."""
+    key = id(impl)
+    known = _contents.get(key)
+    if known is not None and known[0]() is impl:
+        return known[1]
+
+    def forget(ref: Any) -> None:
+        if key in _contents and _contents[key][0] is ref:
+            del _contents[key]
+
+    content = _encode.encode(impl.value)
+    _contents[key] = (weakref.ref(impl, forget), content)
+    return content
+
+
+def _note_variables(impl: Any) -> None:
+    """Note the content of the variables that a new node reads directly."""
+    for value in vars(impl).values():
+        if type(value) is sk.DataOp:
+            source = value._skrub_impl
+            if type(source) is _Var and source.value is not sk.NULL and id(source) not in _contents:
+                _content_of(source)
+
+
 def install() -> None:
-    """Let skrub's makers of searches remember what they were made from."""
+    """Let previews serve searches, and skrub's makers of searches remember what they were made from."""
+    if not hasattr(sk.evaluation.evaluate, "_stratum"):
+        wrapped_evaluate = _evaluating(sk.evaluation.evaluate)
+        wrapped_evaluate._stratum = True  # type: ignore[attr-defined]
+        sk.evaluation.evaluate = wrapped_evaluate
     for name in ("make_grid_search", "make_randomized_search"):
         make = getattr(sk.namespace.SkrubNamespace, name)
         if not hasattr(make, "_stratum"):

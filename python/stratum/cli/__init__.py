@@ -8,11 +8,11 @@ one that runs it. What a command needs is imported when it runs, so that ``--hel
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .. import __version__
 
 @dataclass(frozen=True)
 class Command:
@@ -107,8 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stratum", description="Runs batches of skrub searches with their work shared."
     )
-    version = importlib.metadata.version("stratum")
-    parser.add_argument("--version", action="version", version=f"stratum {version}")
+    parser.add_argument("--version", action="version", version=f"stratum {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         added = commands.add_parser(

@@ -142,8 +142,8 @@ def add_clock(table: pd.DataFrame) -> pd.DataFrame:
         "arrives": table["sched_arr_time"] // 100 * 60 + table["sched_arr_time"] % 100,
     }
     angles = {name: 2 * np.pi * values / (24 * 60) for name, values in minutes.items()}
-    angles["weekday"] = 2 * np.pi * day.dt.dayofweek / 7
-    angles["season"] = 2 * np.pi * day.dt.dayofyear / 365
+    angles["weekday"] = 2 * np.pi * day.dt.day_of_week / 7
+    angles["season"] = 2 * np.pi * day.dt.day_of_year / 365
     added = {}
     for name, angle in angles.items():
         added[f"{name}_sin"] = np.sin(angle)

@@ -135,10 +135,10 @@ def cyclic_dates(dates: pd.Series) -> pd.DataFrame:
     when = pd.to_datetime(dates)
     parts = {
         "month": (when.dt.month, 12),
-        "weekday": (when.dt.dayofweek, 7),
-        "season": (when.dt.dayofyear, 365.25),
+        "weekday": (when.dt.day_of_week, 7),
+        "season": (when.dt.day_of_year, 365.25),
     }
-    columns = {"years": when.dt.year - 1995 + when.dt.dayofyear / 365.25}
+    columns = {"years": when.dt.year - 1995 + when.dt.day_of_year / 365.25}
     for name, (values, period) in parts.items():
         columns[f"{name}_sin"] = np.sin(2 * np.pi * values / period)
         columns[f"{name}_cos"] = np.cos(2 * np.pi * values / period)

@@ -252,10 +252,15 @@ class Item:
         self.root = self.plan.capture(data_op)
         self.entries = self.plan.entries()
 
+    def flags(self, mode: str) -> int:
+        """Flags of a scope; subsampling only where the plan has a place for it, so that keys agree."""
+        flags = sk.scope_flags(mode, self.environment)
+        if not {kind for kind, _ in self.entries} & {_core.ST_CAP_SUBSAMPLE, _core.ST_CAP_ASK_SUBSAMPLE}:
+            flags &= ~_core.SCOPE_SUBSAMPLE
+        return flags
+
     def scope(self, mode: str, fitted: Any = None) -> Any:
-        scope = _core.Scope(
-            self.plan, mode, sk.scope_flags(mode, self.environment), sk.subsampling_seed(), fitted
-        )
+        scope = _core.Scope(self.plan, mode, self.flags(mode), sk.subsampling_seed(), fitted)
         sk.bind_environment(scope, self.entries, self.environment)
         return scope
 
@@ -437,7 +442,7 @@ class FoldsItem(Item):
         self.scorer, self.error_score = scorer, error_score
         self.view = View(self.pipeline)
         self.ticker = Ticker()
-        flags = sk.scope_flags("fit", self.environment)
+        flags = self.flags("fit")
         shape = getattr(X, "shape", None)
         if shape and len(shape) <= 2 and int(np.prod(shape)) <= SMALL_CELLS:
             flags |= _core.SCOPE_SMALL
