@@ -75,17 +75,18 @@ def per_node(
     found = {"shape": shape, "values": values, "length": length}
     found["build"] = min(building) / length * 1e6
     if capturing:
-        found["capture"] = min(capturing) / length * 1e6
+        found["capture"] = min(capturing) * 1e6
     return found
 
 
 def capture_seconds(node: Any) -> float:
-    """Seconds to capture a graph into the engine's."""
-    from stratum.capture import capture
+    """Seconds for a node to capture a graph into an engine that has seen nothing."""
+    from stratum.engine import Engine
 
+    plan = Engine().new_plan()
     begin = time.perf_counter()
-    capture(node)
-    return time.perf_counter() - begin
+    plan.capture(node)
+    return (time.perf_counter() - begin) / len(plan)
 
 
 # -- In the parent ------------------------------------------------------------------------------

@@ -36,12 +36,25 @@ struct st_exec {
     void *worker;              /* what st_worker_run was given; NULL on the driving thread */
 };
 
+/* `n_threads` threads are going to enter; with 0 the driving thread executes everything.  (With more it
+ * executes only the nodes that must stay on it, so that it can always answer a poll.)  A graph has one
+ * run at a time; the next one may begin when this one was freed. */
 ST_API int st_run_new(st_graph *g, int n_threads, st_run **out) ST_USE;
 /* Ends the run: nodes not begun are dropped, workers return.  Values are released.  A worker that is
  * still inside a node keeps what it needs and frees it when it comes back. */
 ST_API void st_run_free(st_run *r);
 
-/* A thread enters and executes nodes until the run ends. */
+/* Keep a run's memory for a thread that has yet to enter: without it, a run that was freed in between is
+ * gone when the thread arrives.  Release it after st_worker_run has returned. */
+ST_API st_run *st_run_retain(st_run *r);
+ST_API void st_run_release(st_run *r);
+
+/* A thread that may enter after st_run_free was called must hold the run: retain it before the thread
+ * starts, release it when st_worker_run has returned. */
+ST_API void st_run_retain(st_run *r);
+ST_API void st_run_release(st_run *r);
+
+/* A thread enters and executes nodes until the run ends (at once, if it has ended). */
 ST_API void st_worker_run(st_run *r, void *worker);
 
 /* Ask for `n` values.  `waves`: smaller ones are worked on first (NULL: all 0).  With `root` each gets an

@@ -70,7 +70,7 @@ class RunStats:
     seconds: float = 0.0
     node_seconds: float = 0.0
     abandoned: list[str] = field(default_factory=list)
-    profile: list[tuple[str, str, float]] = field(default_factory=list)
+    profile: list[tuple[str, str, float]] = field(default_factory=list, repr=False)
 
 
 _last = threading.local()
@@ -321,7 +321,7 @@ def _execute(engine: Engine, items: list[searches.Item]) -> Iterator[tuple[int, 
         warnings.filters[:] = filters
         warnings._filters_mutated_lock_held() if hasattr(warnings, "_filters_mutated_lock_held") else _mutated()
         engine.graph.forget()
-        sk.memo.clear()
+        sk.forget()
         stats.seconds = time.perf_counter() - start
     # skrub's own evaluator, once the engine is free again: inner searches may use it
     for item in plain:

@@ -185,7 +185,7 @@ static void enqueue(st_run *r, st_task *t)
     t->heap_at = h->n;
     h->v[h->n++] = t;
     heap_up(h, t->heap_at);
-    if (t->q == Q_CALLER || r->workers == 0)
+    if (t->q == Q_CALLER || r->n_threads == 0)
         pthread_cond_broadcast(&r->done);
     else
         pthread_cond_signal(&r->work);
@@ -617,7 +617,7 @@ static void execute(st_run *r, st_task *t, void *worker)
         }
     }
     size_t ready = r->q[Q_GIL].n + r->q[Q_FREE].n;
-    e.threads = r->running <= 1 && ready == 0 ? r->n_threads : 1;
+    e.threads = r->running <= 1 && ready == 0 && r->n_threads ? r->n_threads : 1;
     pthread_mutex_unlock(&r->lock);
 
     double from = now();
@@ -797,7 +797,7 @@ int st_run_new(st_graph *g, int n_threads, st_run **out)
     if (!r) return ST_ENOMEM;
     r->g = g;
     r->a = g->alloc;
-    r->n_threads = n_threads > 0 ? n_threads : 1;
+    r->n_threads = n_threads > 0 ? n_threads : 0;
     r->refs = 1;
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -813,6 +813,20 @@ int st_run_new(st_graph *g, int n_threads, st_run **out)
     return ST_OK;
 }
 
+st_run *st_run_retain(st_run *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->refs++;
+    pthread_mutex_unlock(&r->lock);
+    return r;
+}
+
+void st_run_release(st_run *r)
+{
+    pthread_mutex_lock(&r->lock);
+    run_unref(r);
+}
+
 void st_run_free(st_run *r)
 {
     if (!r) return;
@@ -824,6 +838,19 @@ void st_run_free(st_run *r)
         if ((st_task *)t->node->task == t) t->node->task = NULL; /* the next run makes its own */
     }
     pthread_cond_broadcast(&r->work);
+    run_unref(r);
+}
+
+void st_run_retain(st_run *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->refs++;
+    pthread_mutex_unlock(&r->lock);
+}
+
+void st_run_release(st_run *r)
+{
+    pthread_mutex_lock(&r->lock);
     run_unref(r);
 }
 
@@ -960,7 +987,7 @@ int64_t st_run_next(st_run *r, st_poll poll, void *ud, int poll_ms, st_error *er
             }
         }
         st_task *t = peek(r, Q_CALLER, false);
-        if (!t && r->workers == 0) t = pick_any(r, false);
+        if (!t && r->n_threads == 0) t = pick_any(r, false);
         if (t) {
             take(r, t);
             execute(r, t, NULL);
@@ -1003,7 +1030,7 @@ int st_run_nested(st_run *r, st_ref ref, void *worker, st_value **value, st_valu
             rc = st_fail(err, ST_ECANCELED, "cancelled");
             break;
         }
-        bool caller = !worker, other = worker || r->workers == 0;
+        bool caller = !worker, other = worker || r->n_threads == 0;
         st_task *c = caller ? peek(r, Q_CALLER, true) : NULL;
         if (!c && other) c = pick_any(r, true);
         if (!c) c = pick_needed(r, t, caller, other);

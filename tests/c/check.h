@@ -148,6 +148,15 @@ static UNUSED long number_of(const st_value *v)
     return *(const long *)st_value_object(v);
 }
 
+/* Values are released after the run's lock is: soon, but not at once. */
+static UNUSED void expect_numbers(long n)
+{
+    struct timespec ts = {0, 1000000};
+    for (int i = 0; i < 20000 && atomic_load(&numbers_alive) != n; i++)
+        nanosleep(&ts, NULL);
+    CHECK_INT(atomic_load(&numbers_alive), n);
+}
+
 static UNUSED void check_clean(const char *test)
 {
     if (atomic_load(&memory.live) != 0 || atomic_load(&numbers_alive) != 0) {

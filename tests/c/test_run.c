@@ -27,9 +27,8 @@ static void diamonds(void)
     job j;
     job_start(&j, g, workers);
     ran();
-    job_demand(&j, top, 0);
-    job_demand(&j, l, 0);
-    job_demand(&j, top, 0); /* twice the same root */
+    st_ref r3[3] = {{top, 0}, {l, 0}, {top, 0}}; /* one of them twice */
+    OK(st_run_demand(j.run, r3, NULL, 3, true, NULL));
     CHECK_INT(job_wait(&j), 3);
     CHECK_INT(ran(), 4);
     CHECK_INT(root_value(j.run, 0), 112);
@@ -106,9 +105,9 @@ static void two_outputs(void)
     job_demand(&j, b, 0);
     CHECK_INT(job_wait(&j), 1);
     CHECK_INT(root_value(j.run, 0), 30);
-    CHECK_INT(atomic_load(&numbers_alive), 1); /* port 0, which nobody wanted, is gone; so is port 1 */
-    job_demand(&j, a, 0);
-    job_demand(&j, two, 1);
+    expect_numbers(1); /* port 0, which nobody wanted, is gone; so is port 1 */
+    st_ref both[2] = {{a, 0}, {two, 1}};
+    OK(st_run_demand(j.run, both, NULL, 2, true, NULL));
     CHECK_INT(job_wait(&j), 2);
     CHECK_INT(root_value(j.run, 1), 33);
     CHECK_INT(root_value(j.run, 2), 30);
@@ -135,7 +134,7 @@ static void values_go_with_their_last_reader(void)
     job_demand(&j, n, 0);
     CHECK_INT(job_wait(&j), 1);
     CHECK_INT(root_value(j.run, 0), N * (N - 1) / 2);
-    CHECK_INT(atomic_load(&numbers_alive), 1);
+    expect_numbers(1);
     job_end(&j);
     CHECK_INT(atomic_load(&numbers_alive), 0);
     DROP(n);
@@ -164,18 +163,22 @@ static void second_output_again_beside_a_ready_reader(void)
     job j;
     job_start(&j, g, workers);
     atomic_store(&gate, 0);
-    job_demand(&j, first, 0);
-    /* a reader of port 1 that cannot begin yet: it also needs the gate */
+    /* readers of port 1 that cannot begin yet: they also need the gate */
     st_node *wait = node(g, &op_gate, A_TUPLE(a_int(1000)));
+    st_ref r[1 + 8 + MOST_WORKERS] = {{first, 0}};
+    int waves[1 + 8 + MOST_WORKERS] = {0};
     for (int i = 0; i < 8; i++) {
         readers[i] = node(g, &op_sum, A_TUPLE(a_ref(two, 1), a_ref(wait, 0), a_int(i)));
-        job_demand(&j, readers[i], 0);
+        r[1 + i] = (st_ref){readers[i], 0};
+        waves[1 + i] = 1;
     }
     for (int i = 0; i < workers; i++) {
         held[i] = node(g, &op_gate, A_TUPLE(a_int(2000 + i)));
-        job_demand(&j, held[i], 0);
+        r[9 + i] = (st_ref){held[i], 0};
+        waves[9 + i] = 1;
     }
-    CHECK(st_run_next(j.run, NULL, NULL, 10, NULL) == 0);
+    OK(st_run_demand(j.run, r, waves, 9 + (size_t)workers, true, NULL));
+    CHECK_INT(st_run_next(j.run, NULL, NULL, 10, NULL), 0);
     st_node *again = node(g, &op_sum, A_TUPLE(a_ref(two, 0), a_int(5)));
     job_demand(&j, again, 0); /* port 0 is gone: two runs again, and must leave port 1 alone */
     atomic_store(&gate, 1);
@@ -323,8 +326,8 @@ static void needless_work_is_dropped(void)
     job_start(&j, g, workers);
     atomic_store(&gate, workers == 0);
     ran();
-    job_demand(&j, all, 0);
-    job_demand(&j, other, 0);
+    st_ref both[2] = {{all, 0}, {other, 0}};
+    OK(st_run_demand(j.run, both, NULL, 2, true, NULL));
     if (workers > 1) { /* with one worker, the gate may well be what it is inside of */
         CHECK_INT(st_run_next(j.run, NULL, NULL, 10, NULL), 0);
         atomic_store(&gate, 1);
@@ -509,8 +512,8 @@ static void expanding(void)
     job j;
     job_start(&j, g, workers);
     ran();
-    job_demand(&j, above, 0);
-    job_demand(&j, shorter, 0);
+    st_ref both[2] = {{above, 0}, {shorter, 0}};
+    OK(st_run_demand(j.run, both, NULL, 2, true, NULL));
     CHECK_INT(job_wait(&j), 2);
     CHECK_INT(root_value(j.run, 0), 1306);
     CHECK_INT(root_value(j.run, 1), 8);
@@ -750,7 +753,7 @@ static void keeping(void)
         st_run_unkeep(j.run, k);
         st_run_unkeep(j.run, NULL);
         job_wait(&j);
-        CHECK_INT(atomic_load(&numbers_alive), 2); /* the roots */
+        expect_numbers(2); /* the roots */
         job_end(&j);
     }
     DROP(x, y, rows, fit, refit);

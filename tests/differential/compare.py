@@ -43,6 +43,8 @@ def first_difference(left: Any, right: Any, path: str = "") -> Difference | None
             keys_b = [k for k in b if k not in IGNORED_KEYS]
             if keys_a != keys_b:
                 missing = [k for k in keys_a if k not in b] + [k for k in keys_b if k not in a]
+                # An exception says more than whatever stands in its place.
+                missing.sort(key=lambda k: k not in ("error", "exception"))
                 if missing or sorted(keys_a) != sorted(keys_b):
                     return Difference(
                         f"{where}.{missing[0]}", a.get(missing[0], "(absent)"), b.get(missing[0], "(absent)")

@@ -38,6 +38,10 @@ ENTRIES = [
     "randomized_fit", "randomized_fitted", "cross_validate", "learner_cross_validate",
     "nested_cross_validate", "batch", "lazy_cross_validate", "lazy_eval", "eval", "learner",
 ]  # fmt: skip
+# What a case mainly shows, by rotation: searches twice in a round, as nothing else runs them.
+PRIMARY = [e for e in ENTRIES[:7] + ["nested_cross_validate", "batch"] for _ in range(2)] + [
+    "cross_validate", "learner_cross_validate", "lazy_cross_validate", "learner",
+]  # fmt: skip
 SECONDARY = ["cross_validate", "eval", "learner", "lazy_cross_validate", "lazy_eval",
              "learner_cross_validate"]  # fmt: skip
 CHOICES = [
@@ -595,6 +599,7 @@ PANDAS_STEPS: list[Callable[[Generator, Frame], Frame]] = [
 ]  # fmt: skip
 # Kinds of nodes that a single step above makes: these steps come twice in a round.
 PANDAS_STEPS += [pd_freeze, pd_applied, pd_subsampled, pd_unpack, pd_unary, pd_if_else]
+PANDAS_STEPS += [pd_if_else, pd_freeze, pd_applied]
 
 
 # --------------------------------------------------------------------------
@@ -1016,15 +1021,21 @@ class Case(Generator):
     def make(self) -> dict[str, Any]:
         """Draw everything and return the recipe."""
         seed, r = self.seed, self.rng
-        entry_turn, entry_place = divmod(seed, len(ENTRIES))
-        kind = ENTRIES[_shuffled("entry", entry_turn, len(ENTRIES))[entry_place]]
+        entry_turn, entry_place = divmod(seed, len(PRIMARY))
+        place = _shuffled("entry", entry_turn, len(PRIMARY))[entry_place]
+        kind = PRIMARY[place]
+        # How many cases of this kind came before.
+        entry_turn = entry_turn * PRIMARY.count(kind) + PRIMARY[:place].count(kind)
         # Few candidates: a case must be quick, and more of them show nothing new.
         self.limit = {"nested_cross_validate": 2, "batch": 3}.get(kind, 4)
         self.continuous_allowed = kind not in GRID
         self.with_values = kind in NEEDS_VALUES or r.random() < 0.6
 
         # What this case shows, by rotation within its entry kind.
-        scorers = [s for s in SCORERS if kind != "grid_refit_string" or s in SEVERAL]
+        # Some kinds come twice in a round: a case may turn out not to show them.
+        scorers = [*SCORERS, "none", "string_regression", "string_labels", "string_probabilities",
+                   "callable", "with_scoring", "string_labels", "make_scorer"]  # fmt: skip
+        scorers = [s for s in scorers if kind != "grid_refit_string" or s in SEVERAL]
         scorer_kind = rotate(f"scorer:{kind}", entry_turn, scorers)[0]
         self.task = {"string_regression": "regression"}.get(scorer_kind) or (
             r.choice(["binary", "multiclass"])
@@ -1033,9 +1044,12 @@ class Case(Generator):
         )
         splitter_kind = rotate("splitter", seed, SPLITTERS)[0]
         choices = [c for c in CHOICES if self.continuous_allowed or c not in CONTINUOUS]
+        choices += ["estimators", "in_key", "unnamed"]
         if self.continuous_allowed:
             choices += CONTINUOUS
-        choice_kinds = rotate(f"choice:{kind}", entry_turn, choices, 2)
+        # More choices cost nothing where the number of candidates does not depend on them.
+        how_many = 2 if kind in GRID else 3 if kind in RANDOMIZED or kind == "batch" else 4
+        choice_kinds = rotate(f"choice:{kind}", entry_turn, choices, how_many)
         self.container = rotate("container", seed, CONTAINERS)[0]
         if self.container == "other":
             self.container = r.choice(["polars", "numpy"])

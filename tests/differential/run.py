@@ -46,7 +46,7 @@ class SideProcess:
         Seconds that one recipe may take.
     """
 
-    def __init__(self, engine: str, plant: str | None = None, limit: float = 60.0) -> None:
+    def __init__(self, engine: str, plant: str | None = None, limit: float = 180.0) -> None:
         self.engine, self.plant, self.limit = engine, plant, limit
         self.process: subprocess.Popen[bytes] | None = None
         self.log = tempfile.TemporaryFile()
@@ -202,7 +202,7 @@ def compare_seeds(
     right: str = "stratum",
     plant: str | None = None,
     workers: int = 2,
-    limit: float = 60.0,
+    limit: float = 180.0,
     stop_at: int = 5,
     on_difference: Callable[[str], None] | None = None,
     recipes: dict[int, dict[str, Any]] | None = None,
@@ -291,7 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--right", choices=["stratum", "skrub"], default="stratum", help="engine under test")
     parser.add_argument("--plant", default=None, help="plant a fault in the engine under test")
     parser.add_argument("--stop-at", type=int, default=5, help="stop after so many differences")
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds a graph may take on a side")
+    parser.add_argument("--limit", type=float, default=180.0, help="seconds a graph may take on a side")
     parser.add_argument("--print-coverage", action="store_true")
     parser.add_argument("--print-recipes", action="store_true", help="print recipes and run nothing")
     options = parser.parse_args(arguments)

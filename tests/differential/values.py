@@ -28,13 +28,16 @@ import scipy.sparse
 from sklearn.base import BaseEstimator
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{4,}")
+# The frames of a traceback inside a message are the engine's own; its last lines are not.
+_FRAMES = re.compile(r"Traceback \(most recent call last\):\n(?: .*\n)+")
 # skrub tells columns of the same name apart by a random suffix.
 _SUFFIX = re.compile(r"__skrub_[0-9a-f]{8}__")
 TIME_KEYS = frozenset(
     {"mean_fit_time", "std_fit_time", "mean_score_time", "std_score_time", "fit_time", "score_time"}
 )
-# Attributes of fitted estimators that hold a duration or something that lives outside the value.
-_SKIPPED_ATTRIBUTES = frozenset({"refit_time_", "_repr_html_", "_sklearn_output_config_"})
+# Attributes that hold a duration or something that lives outside the value: the distribution of a
+# numeric choice carries NumPy's global generator.
+_SKIPPED_ATTRIBUTES = frozenset({"refit_time_", "_repr_html_", "_sklearn_output_config_", "_distrib"})
 
 
 def scrub(text: str) -> str:
@@ -186,7 +189,7 @@ def exception(error: BaseException, deep: bool = True) -> dict[str, Any]:
     """An exception: type, text, notes, and what it was raised from."""
     out: dict[str, Any] = {
         "exception": f"{type(error).__module__}.{type(error).__qualname__}",
-        "text": scrub(str(error)),
+        "text": _FRAMES.sub("Traceback ~\n", scrub(str(error))),
         "notes": [scrub(n) for n in getattr(error, "__notes__", [])],
     }
     if deep and error.__cause__ is not None:

@@ -983,8 +983,10 @@ static PyObject *Run_worker(RunObject *self, PyObject *name)
     if (!open_run(self)) return NULL;
     st_run *r = self->run;
     Py_INCREF(self);
+    st_run_retain(r); /* close() may come before this thread gets to work */
     PyThreadState *outer = core_leave();
     st_worker_run(r, name);
+    st_run_release(r);
     core_enter(outer);
     core_drain();
     Py_DECREF(self);

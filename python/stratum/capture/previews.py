@@ -144,6 +144,9 @@ def _lowered(data_op: Any) -> tuple[Any, int] | None:
     except (sk.Unsupported, _core.EngineError, RecursionError):
         forget_recent()
         return None
+    finally:
+        if not engine.busy.locked():
+            sk.forget()
 
 
 def _bind(impl: Any, ref: Any, value: Any) -> None:

@@ -5,6 +5,9 @@ The pipelines of the ``flights`` demonstration, for ``agent.play``. Five tables 
 planes, airports and airlines. Only what is known when a seat is booked is used, beside the
 weather; with the delay at departure among the features every model would look the same.
 
+The boosted models have one thread each: their threads spin while they wait for one another, and
+beside other work on two cores a fit of LightGBM on 1,300 rows was seen to take 18 s instead of 0.2.
+
 Imports neither stratum nor skrub: every function that builds takes the module as its argument.
 """
 
@@ -29,6 +32,7 @@ SCORE = "R2"
 PREPROCESSINGS = ("table-vectorizer", "target-encoded", "one-hot", "traffic")
 MODELS = ("ridge", "elastic-net", "lightgbm", "xgboost")
 N_TUNING = 8
+BOOSTED = {"n_estimators": 100, "random_state": 0, "n_jobs": 1}
 
 # Known only after departure, or the target itself in another form.
 LATER = ["dep_time", "dep_delay", "arr_time", "air_time"]
@@ -249,11 +253,11 @@ def model(name: str, **parameters: Any) -> Any:
     if name == "lightgbm":
         from lightgbm import LGBMRegressor
 
-        return LGBMRegressor(**{"n_estimators": 100, "verbosity": -1, "seed": 0, **parameters})
+        return LGBMRegressor(**{**BOOSTED, "verbosity": -1, **parameters})
     if name == "xgboost":
         from xgboost import XGBRegressor
 
-        return XGBRegressor(**{"n_estimators": 100, "max_depth": 5, "seed": 0, **parameters})
+        return XGBRegressor(**{**BOOSTED, "max_depth": 5, **parameters})
     raise ValueError(f"no model {name!r}; there are {MODELS}")
 
 

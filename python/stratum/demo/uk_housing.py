@@ -192,11 +192,13 @@ def model(name: str, **parameters: Any) -> Any:
     if name == "lightgbm":
         from lightgbm import LGBMRegressor
 
-        return LGBMRegressor(**{"n_estimators": 100, "verbosity": -1, "seed": 0, **parameters})
+        return LGBMRegressor(
+            **{"n_estimators": 100, "verbosity": -1, "random_state": 0, **parameters}
+        )
     if name == "xgboost":
         from xgboost import XGBRegressor
 
-        return XGBRegressor(**{"n_estimators": 100, "seed": 0, **parameters})
+        return XGBRegressor(**{"n_estimators": 100, "random_state": 0, **parameters})
     raise ValueError(f"no model {name!r}; there are {MODELS}")
 
 

@@ -68,8 +68,16 @@ COMPUTE = ("getattr", "getitem", "unpack", "call", "method", "binop", "unary")
 _OP = {name: i for i, name in enumerate(COMPUTE)}
 
 
-# What the purity scan and the encodings found in this batch; the engine empties it between batches.
+# What the encodings and the purity scan found in this batch: both remember by address, each in its own
+# way. Emptied between batches and after each preview, as users may change their objects then.
 memo: dict = {}
+verdicts: dict = {}
+
+
+def forget() -> None:
+    """Empty what was found."""
+    memo.clear()
+    verdicts.clear()
 
 
 def _creation(impl: Any) -> tuple[str, bytes]:
@@ -90,7 +98,7 @@ def _impure_argument(args: Any, depth: int = 0) -> bool:
             if depth < 5 and _impure_argument(value, depth + 1):
                 return True
         elif callable(value) and not isinstance(value, (type, DataOp, BaseEstimator)):
-            if _purity.classify(value, memo).kind == "impure":
+            if _purity.classify(value, verdicts).kind == "impure":
                 return True
     return False
 
@@ -107,7 +115,7 @@ def _call_token(impl: Any) -> Any:
         except TypeError:  # a buffer, a DataOp: no path
             stamp = None
         return ("file", stamp) if stamp is not None else _creation(impl)
-    if _purity.classify(func, memo).kind == "impure" or _impure_argument((impl.args, impl.kwargs)):
+    if _purity.classify(func, verdicts).kind == "impure" or _impure_argument((impl.args, impl.kwargs)):
         return _creation(impl)
     return None
 

@@ -138,8 +138,9 @@ class Model(sk.XyPipeline):
         if self._scorers is None:
             result = self._eval_in_mode("score", X, y)
             return (result, {}) if return_predictions else result
-        plain = copy.copy(self)
-        plain._scorers = None
+        # A scorer that calls score() itself gets the model's own, not these scorers once more.
+        plain = object.__new__(type(self))
+        plain.__dict__.update(self.__dict__, _scorers=None)
         found = []
         for info in self._scorers:
             scorer = self._prepare_scorer(info["scoring"], info["kwargs"])
