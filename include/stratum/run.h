@@ -49,11 +49,6 @@ ST_API void st_run_free(st_run *r);
 ST_API st_run *st_run_retain(st_run *r);
 ST_API void st_run_release(st_run *r);
 
-/* A thread that may enter after st_run_free was called must hold the run: retain it before the thread
- * starts, release it when st_worker_run has returned. */
-ST_API void st_run_retain(st_run *r);
-ST_API void st_run_release(st_run *r);
-
 /* A thread enters and executes nodes until the run ends (at once, if it has ended). */
 ST_API void st_worker_run(st_run *r, void *worker);
 

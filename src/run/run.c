@@ -841,19 +841,6 @@ void st_run_free(st_run *r)
     run_unref(r);
 }
 
-void st_run_retain(st_run *r)
-{
-    pthread_mutex_lock(&r->lock);
-    r->refs++;
-    pthread_mutex_unlock(&r->lock);
-}
-
-void st_run_release(st_run *r)
-{
-    pthread_mutex_lock(&r->lock);
-    run_unref(r);
-}
-
 void st_worker_run(st_run *r, void *worker)
 {
     pthread_mutex_lock(&r->lock);

@@ -84,11 +84,11 @@ class Scale(TransformerMixin, BaseEstimator):
 
     def transform(self, X):
         hit(f"Scale({self.by}).transform")
-        return X / (self.by * self.std_)
+        return X / (1 + self.by * self.std_)
 
     def fit_transform(self, X, y=None, **kwargs):
         self.fit(X, y)
-        return X / (self.by * self.std_)
+        return X / (1 + self.by * self.std_)
 
 
 class Mean(RegressorMixin, BaseEstimator):

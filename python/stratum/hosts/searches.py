@@ -27,6 +27,10 @@ from . import _sklearn as skl
 # Below so many cells a fold's work is too small for threads: handing the GIL to and fro costs more.
 SMALL_CELLS = 30_000
 
+# Order of work in a batch: every search begins before any fold is worked on, and folds come before refits.
+# What two of them share would otherwise be freed by the first before the second asks for it.
+_FIRST_FOLD, _REFIT = 1, 1 << 30
+
 _MODES = ("predict", "predict_proba", "decision_function", "score")
 _PREDICTORS = ("predict", "predict_proba", "decision_function", "score")
 
@@ -477,7 +481,7 @@ class FoldsItem(Item):
         tests = cv.refs(1)
         trains = cv.refs(2) if self.train_scores else []
         self.ticker.start(len(candidates), len(splits) * (2 if self.train_scores else 1))
-        waves = [i % len(splits) for i in range(len(tests))]
+        waves = [_FIRST_FOLD + i % len(splits) for i in range(len(tests))]
         engine.run.demand_waves([*tests, *trains], [*waves, *waves[: len(trains)]])
         self.keep = engine.run.keep(tests)
         extra = self.fold_states() if self.wants_learners else []
@@ -736,6 +740,8 @@ class SearchItem(FoldsItem):
         self.scopes.append(scope)
         self.refit_ref = value
         self.states = self.states_of(scope)
+        wanted = [value, *(state for _, state in self.states if isinstance(state, _core.Ref))]
+        self.engine.run.demand_waves(wanted, [_REFIT] * len(wanted))
         x.become(
             self.engine.node("deliver", (_core.Leaf(self, False), value, tuple(s for _, s in self.states)))
         )
