@@ -38,7 +38,7 @@ struct st_exec {
 
 /* `n_threads` threads are going to enter; with 0 the driving thread executes everything.  (With more it
  * executes only the nodes that must stay on it, so that it can always answer a poll.)  A graph has one
- * run at a time; the next one may begin when this one was freed. */
+ * run at a time (else ST_EUNSUPPORTED); the next one may begin when this one was freed. */
 ST_API int st_run_new(st_graph *g, int n_threads, st_run **out) ST_USE;
 /* Ends the run: nodes not begun are dropped, workers return.  Values are released.  A worker that is
  * still inside a node keeps what it needs and frees it when it comes back. */

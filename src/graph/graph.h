@@ -56,6 +56,7 @@ struct st_graph {
     uint64_t next_id, walk, asked, shared;
     st_node *dead; /* nodes whose last reference went while another was being freed */
     bool reaping;
+    bool has_run; /* a run is under way */
 };
 
 /* Some output has a value bound to it. */

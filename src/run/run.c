@@ -50,6 +50,7 @@ struct st_task {
     size_t roots;     /* 1 + the last root that asked for it; 0: none */
     bool poisoned;    /* one of its inputs failed */
     bool ran, queued, abandoned, gil;
+    bool circular; /* it waits inside for itself: the wait is to end */
     void *worker;
     double prio, seconds, claimed;
     double away; /* seconds of its execution that it spent in st_run_nested */
@@ -85,7 +86,7 @@ struct st_run {
     ST_VEC(size_t) final_roots; /* in the order in which they became final; as much room as roots */
     size_t told;                /* so many of them, from the first, were answered */
     heap q[N_QUEUES];
-    size_t running, gil_running, workers;
+    size_t running, gil_running;
     size_t nested; /* running tasks that wait inside st_run_nested */
     bool canceled, closing, finishing, dropping;
     st_task *finals, **finals_end, *drops;
@@ -185,10 +186,8 @@ static void enqueue(st_run *r, st_task *t)
     t->heap_at = h->n;
     h->v[h->n++] = t;
     heap_up(h, t->heap_at);
-    if (t->q == Q_CALLER || r->n_threads == 0)
-        pthread_cond_broadcast(&r->done);
-    else
-        pthread_cond_signal(&r->work);
+    if (t->q != Q_CALLER) pthread_cond_signal(&r->work);
+    if (t->q == Q_CALLER || r->n_threads == 0) pthread_cond_broadcast(&r->done);
 }
 
 /* -- Tasks --------------------------------------------------------------------------------- */
@@ -445,10 +444,16 @@ static void revive(st_run *r, st_task *m, uint32_t port)
 static bool take_bound(st_run *r, st_task *t, trash *x)
 {
     st_node *n = t->node;
-    if (n->op->n_out == 0) return false;
+    bool all = n->op->n_out > 0;
+    for (uint32_t p = 0; p < n->op->n_out && all; p++) {
+        st_value *v = st_node_bound(n, p);
+        all = v != NULL;
+        throw_away(r, x, v);
+    }
+    if (!all) return false;
     for (uint32_t p = 0; p < n->op->n_out; p++) {
         st_value *v = st_node_bound(n, p);
-        if (!v) return false; /* what was taken before is as good as what the node will compute */
+        if (!v) return false; /* unbound just now: the node runs for what is not there */
         throw_away(r, x, t->out[p]);
         t->out[p] = v;
     }
@@ -560,22 +565,6 @@ static int become(st_run *r, st_task *t, st_ref ref, trash *x)
     drop_held(r, t, x);
     drop_all(r, x);
     return ST_OK;
-}
-
-/* Nothing runs, nothing can run, and somebody waits: nodes that became other nodes wait for each other.
- * The oldest one fails, which may free the rest. */
-static bool break_cycle(st_run *r, trash *x)
-{
-    st_task *t = NULL;
-    for (size_t i = 0; i < r->tasks.n; i++) {
-        st_task *m = r->tasks.v[i];
-        if (m->state == WAITING && m->becomes.node && (!t || m->node->id < t->node->id)) t = m;
-    }
-    if (!t) return false;
-    st_error err;
-    st_fail(&err, ST_ECYCLE, "%s became a node that needs it", t->node->op->name);
-    fail_task(r, t, NULL, t->node, &err, x);
-    return true;
 }
 
 /* -- Executing ----------------------------------------------------------------------------- */
@@ -717,27 +706,32 @@ static st_task *pick_any(st_run *r, bool nested)
 
 static void take(st_run *r, st_task *t) { heap_remove(&r->q[t->q], t); }
 
-/* A ready task that `target` waits for, of those that a thread inside a node may only take when its own
- * wait needs them: tasks that may wait themselves.  (Any other one of these could end up waiting for the
- * node that lies below it on this thread's stack.) */
-static st_task *pick_needed(st_run *r, st_task *target, bool caller, bool free_too)
+/* What `t` waits for: one task, or its first `t->held` inputs. */
+static st_task *waits_for(const st_task *t, size_t *n)
 {
-    bool any = (caller && r->q[Q_CALLER].n) || (free_too && (r->q[Q_GIL].n || r->q[Q_FREE].n));
-    if (!any) return NULL;
+    st_task *one = t->state == RUNNING                          ? t->awaits
+                   : t->state == WAITING && t->becomes.node ? (st_task *)t->becomes.node->task
+                                                                : NULL;
+    *n = one ? 1 : t->state == WAITING ? t->held : 0;
+    return one;
+}
+
+/* Walk from `t` over what is waited for: to a ready task that this thread may take (`wanted` is NULL),
+ * or to `wanted`.  NULL: there is none. */
+static st_task *search(st_run *r, st_task *t, bool caller, bool other, const st_task *wanted)
+{
     ST_VEC(st_task *) stack = {0};
     st_task *found = NULL;
     uint64_t walk = ++r->walk;
-    target->mark = walk;
-    if (st_vec_reserve(r->a, &stack, 1) == ST_OK) stack.v[stack.n++] = target;
-    while (stack.n && !found) {
-        st_task *t = stack.v[--stack.n];
-        if (t->queued && (t->q == Q_CALLER ? caller : free_too)) {
+    if (st_vec_reserve(r->a, &stack, 1) == ST_OK) stack.v[stack.n++] = t;
+    while (stack.n) {
+        t = stack.v[--stack.n];
+        if (wanted ? t == wanted : t->queued && (t->q == Q_CALLER ? caller : other)) {
             found = t;
             break;
         }
-        st_task *one = t->state == RUNNING ? t->awaits : t->state == WAITING && t->becomes.node
-                           ? (st_task *)t->becomes.node->task : NULL;
-        size_t n = one ? 1 : t->state == WAITING ? t->held : 0;
+        size_t n;
+        st_task *one = waits_for(t, &n);
         if (st_vec_reserve(r->a, &stack, n) != ST_OK) break; /* it is looked for again */
         for (size_t i = 0; i < n; i++) {
             st_task *m = one ? one : (st_task *)t->node->in[i].node->task;
@@ -750,10 +744,42 @@ static st_task *pick_needed(st_run *r, st_task *target, bool caller, bool free_t
     return found;
 }
 
-/* Every thread that is inside a node waits there for another one, and nothing else can begin. */
-static bool is_stuck(const st_run *r)
+/* A ready task that `target` waits for, of those that a thread inside a node may only take when its own
+ * wait needs them: tasks that may wait themselves.  (Any other one of these could end up waiting for the
+ * node that lies below it on this thread's stack.) */
+static st_task *pick_needed(st_run *r, st_task *target, bool caller, bool other)
 {
-    return r->running == r->nested && !r->q[Q_CALLER].n && !r->q[Q_GIL].n && !r->q[Q_FREE].n;
+    bool any = (caller && r->q[Q_CALLER].n) || (other && (r->q[Q_GIL].n || r->q[Q_FREE].n));
+    return any ? search(r, target, caller, other, NULL) : NULL;
+}
+
+/* Where every thread that is inside a node waits there for another one, and nothing can begin, nodes may
+ * wait for each other: they became, or compute inside, what needs them.  One of the circle fails.
+ * False: there is no circle. */
+static bool break_circle(st_run *r, trash *x)
+{
+    if (r->running != r->nested || r->q[Q_CALLER].n || r->q[Q_GIL].n || r->q[Q_FREE].n) return false;
+    for (size_t i = 0; i < r->tasks.n; i++) {
+        const st_task *t = r->tasks.v[i];
+        if (t->state == RUNNING && t->awaits && is_final(t->awaits)) return false; /* it wakes up soon */
+        if (t->circular) return false;
+    }
+    for (size_t i = 0; i < r->tasks.n; i++) {
+        st_task *t = r->tasks.v[i];
+        size_t n;
+        st_task *one = waits_for(t, &n);
+        if (!one || !search(r, one, false, false, t)) continue;
+        if (t->state == RUNNING) {
+            t->circular = true; /* its wait ends */
+            pthread_cond_broadcast(&r->done);
+        } else {
+            st_error err;
+            st_fail(&err, ST_ECYCLE, "%s became a node that needs it", t->node->op->name);
+            fail_task(r, t, NULL, t->node, &err, x);
+        }
+        return true;
+    }
+    return false;
 }
 
 static void run_unref(st_run *r)
@@ -809,6 +835,15 @@ int st_run_new(st_graph *g, int n_threads, st_run **out)
         st_mem_free(r->a, r);
         return ST_ESYSTEM;
     }
+    pthread_mutex_lock(&g->lock);
+    bool busy = g->has_run;
+    g->has_run = true;
+    pthread_mutex_unlock(&g->lock);
+    if (busy) { /* a node has room for its part in one run */
+        pthread_mutex_lock(&r->lock);
+        run_unref(r);
+        return ST_EUNSUPPORTED;
+    }
     *out = r;
     return ST_OK;
 }
@@ -837,7 +872,11 @@ void st_run_free(st_run *r)
         if (t->state == RUNNING) t->abandoned = true;
         if ((st_task *)t->node->task == t) t->node->task = NULL; /* the next run makes its own */
     }
+    pthread_mutex_lock(&r->g->lock);
+    r->g->has_run = false;
+    pthread_mutex_unlock(&r->g->lock);
     pthread_cond_broadcast(&r->work);
+    pthread_cond_broadcast(&r->done);
     run_unref(r);
 }
 
@@ -845,7 +884,6 @@ void st_worker_run(st_run *r, void *worker)
 {
     pthread_mutex_lock(&r->lock);
     r->refs++;
-    r->workers++;
     while (!r->closing && !r->canceled) {
         st_task *t = pick_any(r, false);
         if (!t) {
@@ -855,7 +893,6 @@ void st_worker_run(st_run *r, void *worker)
         take(r, t);
         execute(r, t, worker);
     }
-    r->workers--;
     pthread_cond_broadcast(&r->done);
     run_unref(r);
 }
@@ -980,7 +1017,7 @@ int64_t st_run_next(st_run *r, st_poll poll, void *ud, int poll_ms, st_error *er
             execute(r, t, NULL);
             continue;
         }
-        if (is_stuck(r) && break_cycle(r, &x)) continue;
+        if (break_circle(r, &x)) continue;
         wait_done(r, poll_ms);
     }
     pthread_mutex_unlock(&r->lock);
@@ -1017,6 +1054,11 @@ int st_run_nested(st_run *r, st_ref ref, void *worker, st_value **value, st_valu
             rc = st_fail(err, ST_ECANCELED, "cancelled");
             break;
         }
+        if (self && self->circular) {
+            self->circular = false;
+            rc = st_fail(err, ST_ECYCLE, "%s waits for a node that needs it", self->node->op->name);
+            break;
+        }
         bool caller = !worker, other = worker || r->n_threads == 0;
         st_task *c = caller ? peek(r, Q_CALLER, true) : NULL;
         if (!c && other) c = pick_any(r, true);
@@ -1028,7 +1070,7 @@ int st_run_nested(st_run *r, st_ref ref, void *worker, st_value **value, st_valu
             if (self) r->nested++;
             continue;
         }
-        if (self && is_stuck(r) && break_cycle(r, &x)) continue;
+        if (self && break_circle(r, &x)) continue;
         wait_done(r, 20);
     }
     if (gil) r->gil_running++;

@@ -437,6 +437,7 @@ static UNUSED void *crew_main(void *arg)
 {
     struct crew_worker *w = arg;
     st_worker_run(w->run, w);
+    st_run_release(w->run);
     return NULL;
 }
 
@@ -445,7 +446,7 @@ static UNUSED void crew_start(crew *c, st_run *run, int n)
     c->run = run;
     c->n = n;
     for (int i = 0; i < n; i++) {
-        c->w[i].run = run;
+        c->w[i].run = st_run_retain(run);
         CHECK(pthread_create(&c->thread[i], NULL, crew_main, &c->w[i]) == 0);
     }
 }

@@ -227,7 +227,7 @@ def same(
         raise AssertionError(f"skrub: {reference.error or reference.value!r}\nstratum: {got.error or got.value!r}\n{reference.trace}{got.trace}")
     if reference.error is not None and got.error is not None:
         a, b = reference.error, got.error
-        assert (a[0], _clean(a[1])) == (b[0], _clean(b[1])), got.trace
+        assert (a[0], _message(a[1])) == (b[0], _message(b[1])), got.trace
         assert [_clean(n) for n in a[2]] == [_clean(n) for n in b[2]], got.trace
     found = difference(got.value, reference.value, rtol=rtol)
     assert found is None, f"stratum and skrub differ at {found}"

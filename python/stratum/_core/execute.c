@@ -46,6 +46,19 @@ static PyObject *take_exception(void)
 #endif
 }
 
+/* What ends the run: a BaseException that is no Exception, raised by an operator on the driving thread. */
+static _Thread_local PyObject *interrupt;
+
+bool core_interrupted(void)
+{
+    if (!interrupt) return false;
+    PyObject *exc = interrupt;
+    interrupt = NULL;
+    PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+    Py_DECREF(exc);
+    return true;
+}
+
 int core_exec(st_exec *x, st_error *err)
 {
     PyEval_RestoreThread(mine);
@@ -129,7 +142,10 @@ int core_exec(st_exec *x, st_error *err)
     if (PyErr_Occurred()) {
         PyObject *exc = take_exception();
         rc = st_fail(err, ST_EHOST, "%s: %s", op->name, Py_TYPE(exc)->tp_name);
-        if (!x->worker && !PyErr_GivenExceptionMatches(exc, PyExc_Exception)) st_run_cancel(x->run);
+        if (!x->worker && !PyErr_GivenExceptionMatches(exc, PyExc_Exception)) {
+            st_run_cancel(x->run);
+            if (!interrupt) interrupt = Py_NewRef(exc);
+        }
         x->error = core_value(NULL, exc, Py_False);
         Py_DECREF(exc);
         PyErr_Clear();

@@ -1012,7 +1012,7 @@ static PyObject *Run_next(RunObject *self, PyObject *arg)
     int64_t i = st_run_next(self->run, run_poll, NULL, (int)ms, &err);
     core_enter(outer);
     core_drain();
-    if (PyErr_Occurred()) return NULL;
+    if (PyErr_Occurred() || core_interrupted()) return NULL;
     if (i < 0 && err.code == ST_ECANCELED) {
         PyErr_SetString(core.engine_error, "canceled");
         return NULL;

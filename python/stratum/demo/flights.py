@@ -6,7 +6,7 @@ planes, airports and airlines. Only what is known when a seat is booked is used,
 weather; with the delay at departure among the features every model would look the same.
 
 The boosted models have one thread each: their threads spin while they wait for one another, and
-beside other work on two cores a fit of LightGBM on 1,300 rows was seen to take 18 s instead of 0.2.
+beside other work on two cores, fits of LightGBM on 1,300 rows were seen to take 18 s.
 
 Imports neither stratum nor skrub: every function that builds takes the module as its argument.
 """

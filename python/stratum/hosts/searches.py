@@ -413,6 +413,9 @@ class FoldsItem(Item):
         self.y_entry = self.plan.index_of(self.y_node) if self.y_node is not None else -1
         scope = self.scope("fit_transform")
         self.scopes.append(scope)
+        # What folds and the refit read: no node that wraps a constant, or previews would mean another thing.
+        self.x_expr = scope.expr(self.x_entry)
+        self.y_expr = scope.expr(self.y_entry) if self.y_node is not None else None
         self.x_ref = scope.ref(self.x_entry)
         self.y_ref = scope.ref(self.y_entry) if self.y_node is not None else None
         cv = split_kwargs = None
@@ -453,8 +456,8 @@ class FoldsItem(Item):
             flags |= _core.SCOPE_SMALL
         base = _core.Scope(self.plan, "fit", flags, sk.subsampling_seed())
         sk.bind_environment(base, self.entries, self.environment)
-        x_expr = self.x_ref if X is self.X_given else _core.Leaf(X, False)
-        y_expr = None if y is None else self.y_ref if y is self.y_given else _core.Leaf(y, False)
+        x_expr = self.x_expr if X is self.X_given else _core.Leaf(X, False)
+        y_expr = None if y is None else self.y_expr if y is self.y_given else _core.Leaf(y, False)
         cv = _core.CV(
             self.plan, self.root, base, flags, sk.subsampling_seed(), self.x_entry, self.y_entry,
             engine.number("take"), engine.number("score"), self._modes, self._ticket,
