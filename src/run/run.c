@@ -50,6 +50,7 @@ struct st_task {
     size_t roots;     /* 1 + the last root that asked for it; 0: none */
     bool poisoned;    /* one of its inputs failed */
     bool ran, queued, abandoned, gil;
+    bool asleep;   /* in st_run_nested, and nothing else runs on its thread */
     bool circular; /* it waits inside for itself: the wait is to end */
     void *worker;
     double prio, seconds, claimed;
@@ -87,7 +88,7 @@ struct st_run {
     size_t told;                /* so many of them, from the first, were answered */
     heap q[N_QUEUES];
     size_t running, gil_running;
-    size_t nested; /* running tasks that wait inside st_run_nested */
+    size_t nested; /* running tasks that are inside st_run_nested */
     bool canceled, closing, finishing, dropping;
     st_task *finals, **finals_end, *drops;
     uint64_t walk;
@@ -761,14 +762,13 @@ static bool break_circle(st_run *r, trash *x)
     if (r->running != r->nested || r->q[Q_CALLER].n || r->q[Q_GIL].n || r->q[Q_FREE].n) return false;
     for (size_t i = 0; i < r->tasks.n; i++) {
         const st_task *t = r->tasks.v[i];
-        if (t->state == RUNNING && t->awaits && is_final(t->awaits)) return false; /* it wakes up soon */
-        if (t->circular) return false;
+        if (t->asleep && (t->circular || is_final(t->awaits))) return false; /* it wakes up soon */
     }
     for (size_t i = 0; i < r->tasks.n; i++) {
         st_task *t = r->tasks.v[i];
         size_t n;
         st_task *one = waits_for(t, &n);
-        if (!one || !search(r, one, false, false, t)) continue;
+        if (!one || (t->state == RUNNING && !t->asleep) || !search(r, one, false, false, t)) continue;
         if (t->state == RUNNING) {
             t->circular = true; /* its wait ends */
             pthread_cond_broadcast(&r->done);
@@ -1039,6 +1039,7 @@ int st_run_nested(st_run *r, st_ref ref, void *worker, st_value **value, st_valu
     bool gil = self && self->gil;
     if (self) {
         self->awaits = t;
+        self->asleep = true;
         r->nested++;
         if (st_vec_reserve(r->a, &self->also, 1) == ST_OK)
             self->also.v[self->also.n++] = t;
@@ -1064,10 +1065,10 @@ int st_run_nested(st_run *r, st_ref ref, void *worker, st_value **value, st_valu
         if (!c && other) c = pick_any(r, true);
         if (!c) c = pick_needed(r, t, caller, other);
         if (c) {
-            if (self) r->nested--;
+            if (self) self->asleep = false; /* it wakes up when `c` has returned */
             take(r, c);
             execute(r, c, worker);
-            if (self) r->nested++;
+            if (self) self->asleep = true;
             continue;
         }
         if (self && break_circle(r, &x)) continue;
@@ -1076,6 +1077,7 @@ int st_run_nested(st_run *r, st_ref ref, void *worker, st_value **value, st_valu
     if (gil) r->gil_running++;
     if (self) {
         self->awaits = awaited;
+        self->asleep = false;
         self->away += now() - from;
         r->nested--;
     }
