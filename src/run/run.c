@@ -347,10 +347,16 @@ static void fail_task(st_run *r, st_task *t, st_value *error, st_node *at, const
     finish(r, t, x);
 }
 
+/* Whether failed inputs are this task's business; the failure of what it became is its own. */
+static bool tolerates(const st_task *t)
+{
+    return (t->node->op->props & ST_P_TOLERANT) && !t->becomes.node;
+}
+
 /* Inputs in order: the first that is not final stops the look, the first that failed fails the task. */
 static void check_poison(st_run *r, st_task *t, trash *x)
 {
-    if (t->state != WAITING || !t->poisoned || (t->node->op->props & ST_P_TOLERANT)) return;
+    if (t->state != WAITING || !t->poisoned || tolerates(t)) return;
     st_task *bad = NULL;
     if (t->becomes.node) {
         st_task *b = (st_task *)t->becomes.node->task;
@@ -402,7 +408,7 @@ static void tell(st_run *r, st_task *t, trash *x)
         if (c->state != WAITING || c->life != t->readers.v[i].life) continue;
         if (t->state == FAILED) c->poisoned = true;
         c->missing--;
-        if (c->poisoned && !(c->node->op->props & ST_P_TOLERANT))
+        if (c->poisoned && !tolerates(c))
             check_poison(r, c, x);
         else if (c->missing == 0 && c->becomes.node)
             forward(r, c, x);
@@ -526,7 +532,7 @@ static void start(st_run *r, st_task *first, trash *x)
         } else {
             stack.n--;
             t->missing--;
-            if (t->poisoned && !(t->node->op->props & ST_P_TOLERANT))
+            if (t->poisoned && !tolerates(t))
                 check_poison(r, t, x);
             else if (t->missing == 0)
                 enqueue(r, t);

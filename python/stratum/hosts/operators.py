@@ -22,7 +22,7 @@ from sklearn.utils import _safe_indexing
 
 from .. import _core
 from . import _skrub_0_11 as sk
-from . import estimators, searches
+from . import estimators, searches, threads
 
 _memory_lock = threading.Lock()  # skrub's cache is not made for several threads
 
@@ -137,11 +137,12 @@ def fit(
         method = "fit_transform"
     # A predictor among the transformers: it is fitted, and its predictions are what comes next.
     predicts = method == "fit_transform" and not hasattr(wrapped, "fit_transform")
-    if predicts:
-        fitted, _ = _fit_with(wrapped, "fit", (X, y), _arguments(kwargs, "fit"), no_cache)
-    else:
-        args = (X,) if unsupervised else (X, y)
-        fitted, result = _fit_with(wrapped, method, args, _arguments(kwargs, method), no_cache)
+    with threads.LightGBMThreads(wrapped, x.threads):
+        if predicts:
+            fitted, _ = _fit_with(wrapped, "fit", (X, y), _arguments(kwargs, "fit"), no_cache)
+        else:
+            args = (X,) if unsupervised else (X, y)
+            fitted, result = _fit_with(wrapped, method, args, _arguments(kwargs, method), no_cache)
     if seed is not None:
         estimators.take_seed(fitted)
         estimators.take_seed(own)
@@ -163,11 +164,12 @@ def call(x: Any, impl: Any, mode: str, inner: bool, state: State, X: Any, y: Any
     X = sk.check_column_names(X)
     if inner:
         mode = "transform"
-    if mode == "transform" and not hasattr(estimator, "transform"):
-        pred = estimator.predict(X, **_arguments(kwargs, "predict"))
-        return _format_predictions(state, X, pred)
-    args = (X, y) if mode == "score" else (X,)
-    return getattr(estimator, mode)(*args, **_arguments(kwargs, mode))
+    with threads.LightGBMThreads(estimator, x.threads):
+        if mode == "transform" and not hasattr(estimator, "transform"):
+            pred = estimator.predict(X, **_arguments(kwargs, "predict"))
+            return _format_predictions(state, X, pred)
+        args = (X, y) if mode == "score" else (X,)
+        return getattr(estimator, mode)(*args, **_arguments(kwargs, mode))
 
 
 def applied(x: Any, impl: Any, state: State) -> Any:
