@@ -203,9 +203,9 @@ def _threads_for(items: list[searches.Item]) -> int:
     return max(1, min(most, max(caps, default=most)))
 
 
-def _cap(n_jobs: int | None) -> int:
+def _cap(n_jobs: Any) -> int:
     """`n_jobs` as a number of threads; None does not limit, as the engine shares instead of copying."""
-    if n_jobs is None:
+    if not isinstance(n_jobs, int):  # what is no number is refused where parameters are checked
         return threads.cores()
     if n_jobs < 0:
         return max(1, threads.cores() + 1 + n_jobs)

@@ -800,3 +800,228 @@ def _() -> None:
 
     namespace = importlib.import_module("skrub._data_ops._skrub_namespace").SkrubNamespace
     _wrap(namespace, "make_grid_search", make)
+
+
+# --------------------------------------------------------------------------
+# the same faults in stratum's Python hosts
+
+# stratum runs these through the same functions of skrub and scikit-learn that the stand-ins replace.
+for _name in (
+    "keyword_dropped", "arguments_swapped", "closures_merged", "code_constants_ignored", "seeds_merged",
+    "groups_ignored", "concat_names_forgotten", "y_format_lost", "train_and_test_scores_swapped",
+    "best_index_off", "ties_ranked_differently", "order_of_results", "spread_of_samples",
+    "sign_of_a_scorer", "scorer_weights_dropped", "exception_swallowed", "creation_line_lost",
+    "graph_rewritten", "X_override_ignored",
+):  # fmt: skip
+    FAULTS[_name].host = FAULTS[_name].stand_in
+
+
+def _host(name: str) -> Any:
+    return importlib.import_module(f"stratum.hosts.{name}")
+
+
+def _operator(name: str, change: Callable[..., Any]) -> None:
+    """Replace the function of an operator: ``change(function, *arguments)``."""
+    operators = _host("operators")
+    rows = [
+        dataclasses.replace(op, func=functools.partial(change, op.func)) if op.name == name else op
+        for op in operators.OPERATORS
+    ]
+    assert rows != list(operators.OPERATORS), f"no operator is called {name}"
+    operators.OPERATORS = tuple(rows)
+
+
+@_on_host("one_is_one_point_zero")
+def _() -> None:
+    FAULTS["one_is_one_point_zero"].stand_in()
+
+
+@_on_host("nan_payload")
+def _() -> None:
+    def negate(value: Any) -> Any:
+        if isinstance(value, pd.Series) and value.dtype == np.float64:
+            bits = value.to_numpy().copy()
+            bits[np.isnan(bits)] = -np.float64("nan")
+            return pd.Series(bits, index=value.index, name=value.name)
+        return value
+
+    _operator("getitem", lambda f, *a: negate(f(*a)))
+
+
+@_on_host("operands_swapped")
+def _() -> None:
+    def swap(f: Any, x: Any, impl: Any, left: Any, right: Any, op: Any) -> Any:
+        return f(x, impl, right, left, op) if op.__name__ in ("__sub__", "sub") else f(x, impl, left, right, op)
+
+    _operator("binop", swap)
+
+
+@_on_host("columns_as_a_set")
+def _() -> None:
+    _operator("getitem", lambda f, x, impl, container, key: f(
+        x, impl, container, sorted(set(key)) if isinstance(key, list) else key))  # fmt: skip
+
+
+@_on_host("match_wrong_branch")
+def _() -> None:
+    def wrong(f: Any, x: Any, impl: Any, condition: Any, keys: Any, has_default: bool) -> None:
+        if keys is not None and condition in keys and len(keys) > 1:
+            condition = keys[(list(keys).index(condition) + 1) % len(keys)]
+        f(x, impl, condition, keys, has_default)
+
+    _operator("select", wrong)
+
+
+@_on_host("if_else_negated")
+def _() -> None:
+    _operator("select", lambda f, x, impl, condition, keys, has_default: f(
+        x, impl, not condition if keys is None else condition, keys, has_default))  # fmt: skip
+
+
+def _binding(keep: Callable[[Any, Any], bool]) -> None:
+    """Bind from the environment only what ``keep(kind, object)`` lets through."""
+    sk = _host("_skrub_0_11")
+
+    def make(f: Callable[..., Any]) -> Callable[..., Any]:
+        def bind(scope: Any, entries: Any, environment: Any) -> None:
+            kept = [(k, o) if keep(k, o) else (sk._core.ST_CAP_CHOICE_MATCH, o) for k, o in entries]
+            f(scope, kept, environment)
+
+        return bind
+
+    _wrap(sk, "bind_environment", make)
+
+
+@_on_host("choice_override_ignored")
+def _() -> None:
+    core = importlib.import_module("stratum._core")
+    _binding(lambda kind, obj: kind not in (core.ST_CAP_CHOICE, core.ST_CAP_NUMBER))
+
+
+@_on_host("named_node_override_ignored")
+def _() -> None:
+    _binding(lambda kind, obj: not str(getattr(obj, "name", "")).startswith("node"))
+
+
+@_on_host("stratification_ignored")
+def _() -> None:
+    _wrap(_host("_sklearn"), "check_cv", lambda f: lambda cv=5, y=None, *, classifier=False, **kw: f(cv, y, **kw))
+
+
+@_on_host("rows_sorted")
+def _() -> None:
+    _operator("take", lambda f, x, impl, data, rows: f(x, impl, data, np.sort(rows)))
+
+
+@_on_host("index_lost")
+def _() -> None:
+    def lose(f: Any, x: Any, impl: Any, data: Any, rows: Any) -> Any:
+        value = f(x, impl, data, rows)
+        return value.reset_index(drop=True) if isinstance(value, pd.DataFrame | pd.Series) else value
+
+    _operator("take", lose)
+
+
+@_on_host("dtype_changed")
+def _() -> None:
+    def widen(f: Any, x: Any, impl: Any, data: Any, rows: Any) -> Any:
+        value = f(x, impl, data, rows)
+        if isinstance(value, pd.DataFrame):
+            kinds = {"float32": "float64", "int8": "int64"}
+            return value.astype({c: kinds[str(d)] for c, d in value.dtypes.items() if str(d) in kinds})
+        return value
+
+    _operator("take", widen)
+
+
+@_on_host("state_of_another_fold")
+def _() -> None:
+    seen: dict[int, Any] = {}
+
+    def stale(f: Any, x: Any, impl: Any, mode: Any, inner: Any, state: Any, *rest: Any) -> Any:
+        return f(x, impl, mode, inner, seen.setdefault(impl.uuid, state), *rest)
+
+    _operator("apply", stale)
+
+
+@_on_host("applied_estimator_of_another_fold")
+def _() -> None:
+    seen: dict[int, Any] = {}
+    _operator("applied", lambda f, x, impl, state: seen.setdefault(impl.uuid, f(x, impl, state)))
+
+
+@_on_host("estimator_not_cloned")
+def _() -> None:
+    _host("estimators").fresh = lambda estimator: estimator
+
+
+@_on_host("shared_value_mutated")
+def _() -> None:
+    # Both halves of the fault: nothing is copied, and the engine's copies are made by this function.
+    operators = _host("operators")
+    operators.protect = lambda value: value
+    importlib.import_module("stratum.engine").protect = operators.protect
+    FAULTS["shared_value_mutated"].stand_in()
+
+
+@_on_host("unsupervised_ignored")
+def _() -> None:
+    operators = _host("operators")
+
+    def ignore(f: Any, x: Any, impl: Any, method: Any, estimator: Any, X: Any, y: Any, unsupervised: Any,
+               *rest: Any) -> Any:  # fmt: skip
+        return f(x, impl, method, estimator, X, np.zeros(len(X)) if unsupervised else y, False, *rest)
+
+    assert operators is not None
+    _operator("fit", ignore)
+
+
+@_on_host("fit_kwargs_in_predict")
+def _() -> None:
+    def make(f: Callable[..., Any]) -> Callable[..., Any]:
+        def merged(kwargs: Any, method: str) -> dict[str, Any]:
+            found = {**f(kwargs, "fit"), **f(kwargs, method)}
+            return {k: v for k, v in found.items() if k != "sample_weight" or method == "fit"}
+
+        return merged
+
+    _wrap(_host("operators"), "_arguments", make)
+
+
+@_on_host("predict_kwargs_dropped")
+def _() -> None:
+    _wrap(_host("operators"), "_arguments", lambda f: lambda kwargs, method: (
+        {} if method == "predict" else f(kwargs, method)))  # fmt: skip
+
+
+@_on_host("subsampling_always_on")
+def _() -> None:
+    _host("_skrub_0_11")._should_subsample = lambda mode, environment: "fit" in mode or mode == "preview"
+
+
+@_on_host("labels_for_probabilities")
+def _() -> None:
+    def make(f: Callable[..., Any]) -> Callable[..., Any]:
+        def labels(self: Any, mode: str, X: Any, y: Any = None) -> Any:
+            result = f(self, mode, X, y)
+            return np.eye(result.shape[1])[np.argmax(result, axis=1)] if mode == "predict_proba" else result
+
+        return labels
+
+    _wrap(_host("searches").Model, "_eval_in_mode", make)
+
+
+@_on_host("error_score_ignored")
+def _() -> None:
+    def make(f: Callable[..., Any]) -> Callable[..., Any]:
+        def ignore(self: Any, x: Any, X: Any, y: Any, splits: Any, candidates: Any, scorer: Any, _: Any) -> Any:
+            return f(self, x, X, y, splits, candidates, scorer, np.nan)
+
+        return ignore
+
+    _wrap(_host("searches").FoldsItem, "expand", make)
+
+
+@_on_host("batch_order")
+def _() -> None:
+    _wrap(importlib.import_module("stratum"), "run", lambda f: lambda items, **kw: list(reversed(f(items, **kw))))

@@ -224,13 +224,24 @@ def case_bad_argument(skrub, name, value):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("cv", 1), ("cv", 100), ("cv", "three"), ("scoring", "no_such_metric"), ("error_score", "other"), ("refit", "no_metric"),
+    [("cv", 1), ("cv", 100), ("cv", "three"), ("error_score", "other"), ("refit", "no_metric"),
      ("n_jobs", "all"), ("scoring", ["r2", "neg_mean_squared_error"]), ("scoring", "roc_auc")],
 )  # fmt: skip
 def test_bad_argument_of_a_search(name, value):
     reference = sides.plain(case_bad_argument, name, value)
     error = reference.error and reference.error[0].rpartition(".")[2]
     sides.same(case_bad_argument, name, value, error=error)
+
+
+def case_unknown_metric(skrub):
+    try:
+        case_bad_argument(skrub, "scoring", "no_such_metric")
+    except ValueError as error:  # the text lists all metrics, in any order
+        return type(error).__name__, str(error)[:60]
+
+
+def test_unknown_metric():
+    assert sides.same(case_unknown_metric).value[0] == "InvalidParameterError"
 
 
 # -- User functions -------------------------------------------------------------------------------
@@ -334,7 +345,7 @@ def test_changing_the_input_does_not_reach_siblings():
     left = x.skb.apply_func(spoils)
     pred = left.skb.concat([x], axis=1).skb.apply(Ridge(), y=stratum.var("y").skb.mark_as_y())
     both = left.skb.concat([x], axis=1)
-    value = both.skb.eval({"X": X})
+    value = stratum.run([stratum.lazy.eval(both, {"X": X})])[0]
     names = list(value.columns)
     np.testing.assert_allclose(value[names[3]], X["a"])
     assert (value[names[0]] == 0.0).all()

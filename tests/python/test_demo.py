@@ -1,4 +1,4 @@
-"""The demonstrations on few rows: their data, their pipelines, what they print, the command line."""
+"""The demonstrations on few rows: data, pipelines, what is printed, the command line."""
 
 from __future__ import annotations
 

@@ -223,6 +223,14 @@ static PyObject *Exec_nested(ExecObject *self, PyObject *ref)
     return out;
 }
 
+static PyObject *Exec_failed_at(ExecObject *self, PyObject *ref)
+{
+    if (!alive(self)) return NULL;
+    if (!Py_IS_TYPE(ref, &Ref_Type)) return PyErr_Format(PyExc_TypeError, "failed_at() needs a Ref");
+    st_node *at = st_run_failed_at(self->x->run, ((RefObject *)ref)->ref.node);
+    return at ? core_ref(self->graph, (st_ref){at, 0}) : Py_NewRef(Py_None);
+}
+
 static PyObject *Exec_demand(ExecObject *self, PyObject *args)
 {
     PyObject *seq, *waves = Py_None;
@@ -252,6 +260,7 @@ static PyMethodDef Exec_methods[] = {
     {"become", (PyCFunction)Exec_become, METH_O, "The node's value is this ref's."},
     {"choose", (PyCFunction)Exec_choose, METH_O, "Option k is wanted."},
     {"nested", (PyCFunction)Exec_nested, METH_O, "Compute a ref now."},
+    {"failed_at", (PyCFunction)Exec_failed_at, METH_O, "The node whose error reached a ref, or None."},
     {"demand", (PyCFunction)Exec_demand, METH_VARARGS, "Compute refs in this run."},
     {NULL, NULL, 0, NULL}};
 static PyGetSetDef Exec_getset[] = {

@@ -464,8 +464,12 @@ static void Plan_dealloc(PlanObject *self)
 static PyObject *Plan_capture(PlanObject *self, PyObject *obj)
 {
     uint32_t i;
-    if (core_capture(self, obj, &i) < 0) return NULL;
-    return PyLong_FromUnsignedLong(i);
+    /* A capture makes many objects and no garbage: the collector would walk them all again and again
+     * (measured on 20,000 nodes: two thirds of the time). */
+    int collects = PyGC_Disable();
+    int rc = core_capture(self, obj, &i);
+    if (collects) PyGC_Enable();
+    return rc < 0 ? NULL : PyLong_FromUnsignedLong(i);
 }
 
 static PyObject *Plan_index_of(PlanObject *self, PyObject *obj)

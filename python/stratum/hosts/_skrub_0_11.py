@@ -71,12 +71,14 @@ _OP = {name: i for i, name in enumerate(COMPUTE)}
 # What the encodings and the purity scan found in this batch: both remember by address, each in its own
 # way. Emptied between batches and after each preview, as users may change their objects then.
 memo: dict = {}
+_kinds: dict[int, tuple[Any, str]] = {}
 verdicts: dict = {}
 
 
 def forget() -> None:
     """Empty what was found."""
     memo.clear()
+    _kinds.clear()
     verdicts.clear()
 
 
@@ -103,11 +105,24 @@ def _impure_argument(args: Any, depth: int = 0) -> bool:
     return False
 
 
+def _kind_of(func: Any) -> str:
+    """"reader", "impure" or "other", asked once for a function in a batch."""
+    known = _kinds.get(id(func))
+    if known is not None:
+        return known[1]
+    kind = "reader" if _purity.is_reader(func) else "other"
+    if kind == "other" and _purity.classify(func, verdicts).kind == "impure":
+        kind = "impure"
+    _kinds[id(func)] = (func, kind)  # the function is held, so that its id stays its own
+    return kind
+
+
 def _call_token(impl: Any) -> Any:
     func = impl.func
     if isinstance(func, DataOp):
         return _creation(impl)
-    if _purity.is_reader(func):
+    kind = _kind_of(func)
+    if kind == "reader":
         # A reader's result belongs to the file's content; what is no plain file is read once per creation.
         path = impl.args[0] if impl.args else next(iter(impl.kwargs.values()), None)
         try:
@@ -115,7 +130,7 @@ def _call_token(impl: Any) -> Any:
         except TypeError:  # a buffer, a DataOp: no path
             stamp = None
         return ("file", stamp) if stamp is not None else _creation(impl)
-    if _purity.classify(func, verdicts).kind == "impure" or _impure_argument((impl.args, impl.kwargs)):
+    if kind == "impure" or _impure_argument(impl.args) or (impl.kwargs and _impure_argument(impl.kwargs)):
         return _creation(impl)
     return None
 

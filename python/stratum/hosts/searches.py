@@ -129,7 +129,7 @@ class Model(sk.XyPipeline):
         if main and mode in self._values:
             value = self._values[mode]
             if isinstance(value, _core.Failed):
-                raise value.error
+                raise noted(value.error, value.at.origin if value.at is not None else None)
             return value
         if self._ticket is None:
             raise NeedsModel(f"a scorer asks for {mode}, which was not foreseen")
@@ -154,6 +154,10 @@ class Model(sk.XyPipeline):
         if cast_to_float and len(result) == 1 and not return_predictions:
             return next(iter(result.values()))
         return (result, dict(self._values)) if return_predictions else result
+
+
+# Messages of scorers name the class of the model.
+Model.__name__ = Model.__qualname__ = "_XyPipeline"
 
 
 class NeedsModel(Exception):
@@ -282,17 +286,7 @@ class Item:
         """The error with the note on the line that made the failing node, as skrub words it."""
         if at is None:
             return error
-        impl = self.impl_of(at)
-        if impl is not None and hasattr(impl, "creation_stack_last_line"):
-            note = (
-                f"Evaluation of node {impl} failed. See above for full"
-                f" traceback. This node was defined here:\n{impl.creation_stack_last_line()}"
-            )
-            notes = getattr(error, "__notes__", [])
-            if note not in notes:
-                if any(n.startswith("Evaluation of node ") for n in notes):
-                    error = _copy_of_error(error)
-                error.add_note(note)
+        error = noted(error, self.impl_of(at))
         if isinstance(error, sk.UninitializedVariable) and not (self.environment or {}).get(sk.IS_PREVIEW_DATA_ENV_NAME):
             text = sk.evaluation._uninitialized_variable_msg(error, self.data_op, self.environment)
             if text not in getattr(error, "__notes__", []):
@@ -325,6 +319,22 @@ class Item:
             if state is not None:
                 found.append((i, state))
         return found
+
+
+def noted(error: BaseException, impl: Any) -> BaseException:
+    """The error with the note on the line that made a failing node, as skrub words it."""
+    if impl is None or not hasattr(impl, "creation_stack_last_line"):
+        return error
+    note = (
+        f"Evaluation of node {impl} failed. See above for full"
+        f" traceback. This node was defined here:\n{impl.creation_stack_last_line()}"
+    )
+    notes = getattr(error, "__notes__", [])
+    if note not in notes:
+        if any(n.startswith("Evaluation of node ") for n in notes):
+            error = _copy_of_error(error)
+        error.add_note(note)
+    return error
 
 
 def _copy_of_error(error: BaseException) -> BaseException:
@@ -640,7 +650,14 @@ class Ticket:
                 X = _core.Leaf(X, False)
                 y = None if y is None else _core.Leaf(y, False)
             _, ref = item.cv.evaluate(self.candidate, mode, X, y, scope)
-        return x.nested(ref)
+        try:
+            return x.nested(ref)
+        except Exception as error:
+            at = x.failed_at(ref)
+            with_note = noted(error, item.impl_of(at) if at is not None else None)
+            if with_note is error:
+                raise
+            raise with_note from error.__cause__
 
     def fitted_data_op(self, x: Any) -> Any:
         """A copy of the pipeline's DataOp with this model's fitted state on it."""
@@ -672,7 +689,6 @@ class SearchItem(FoldsItem):
         if skl.metadata_routing_enabled():
             raise sk.Unsupported("metadata routing")
         if not isinstance(self.environment, dict):
-            sk.evaluation._check_environment(self.environment)
             raise sk.Unsupported("an environment that is not a dict")
         self.pipeline = search.estimator = sk.XyPipeline(self.owner.data_op, sk.SharedDict(self.environment))
         grid = search.estimator.get_param_grid()
@@ -799,7 +815,6 @@ class CrossValidateItem(FoldsItem):
         if self.arguments["verbose"]:
             raise sk.Unsupported("verbose reports each fit as it ends")
         if not isinstance(self.environment, dict):
-            sk.evaluation._check_environment(self.environment)
             raise sk.Unsupported("an environment that is not a dict")
         self.pipeline = self.learner.__skrub_to_Xy_pipeline__(self.environment)
         self.wants_learners = bool(self.arguments["return_estimator"])
