@@ -60,6 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
         fine &= not any(answer["void"] for answer in result.answers.values())
         if not partial:
             report.write_docs(list(TABLES))
+    if options.failed:
+        print(f"\nfailed: {', '.join(options.failed)}")
+        return 1
     return 1 if given.check and not fine else 0
 
 

@@ -100,8 +100,11 @@ def take(options: report.Options) -> report.Result:
             continue
         lengths = (QUICK_LENGTHS if options.quick else LENGTHS)[side]
         spec = {"table": "nodes", "side": side, "lengths": lengths, "repeats": 3}
-        answers[side] = options.measure(side, spec)
-        options.say(side, {"total": answers[side]["window"]["wall"], **answers[side]})
+        answer = options.measure(side, spec)
+        if answer is None:
+            continue
+        answers[side] = {"total": answer["window"]["wall"], **answer}
+        options.say(side, answers[side])
     by_key: dict[tuple[str, bool, int], dict[str, float]] = {}
     for side, answer in answers.items():
         for row in answer["rows"]:

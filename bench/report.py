@@ -32,15 +32,21 @@ class Options:
     tries: int = 5
     sides: tuple[str, ...] = ("skrub", "stratum")
     only: tuple[str, ...] = ()
+    failed: list[str] = field(default_factory=list)
 
     def wanted(self, label: str, side: str) -> bool:
         """Whether to take a row."""
         return side in self.sides and (not self.only or any(o in label for o in self.only))
 
-    def measure(self, label: str, spec: dict[str, Any]) -> dict[str, Any]:
-        """Take a row."""
+    def measure(self, label: str, spec: dict[str, Any]) -> dict[str, Any] | None:
+        """Take a row; None where its process failed, which is printed and kept in ``failed``."""
         print(f"{label} ...", flush=True)
-        return harness.measure(spec, tries=self.tries, pause=1.0 if self.quick else 10.0)
+        try:
+            return harness.measure(spec, tries=self.tries, pause=1.0 if self.quick else 10.0)
+        except harness.Failed as error:
+            print(f"  FAILED: {error}", flush=True)
+            self.failed.append(label)
+            return None
 
     def say(self, label: str, answer: dict[str, Any]) -> None:
         """Print how long a row took."""

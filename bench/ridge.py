@@ -97,6 +97,8 @@ def take(options: report.Options) -> report.Result:
             "repeats": 2 if options.quick or side == "skrub" else 7,
         }
         answer = options.measure(label, spec)
+        if answer is None:
+            continue
         answer["total"] = statistics.median(answer["totals"])
         answer["search"] = statistics.median(answer["searches"])
         answer["bare"] = statistics.median(answer["bare"])

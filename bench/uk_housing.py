@@ -102,6 +102,8 @@ def take(options: report.Options) -> report.Result:
                 answer, filled = cold(spec, cache, options.tries)
             if not cached or "warm" in label:
                 answer = options.measure(label, {**spec, "cache": filled if cached else None})
+            if answer is None:
+                continue
             answers[label] = answer
             options.say(label, answer)
     return report.Result(

@@ -15,6 +15,7 @@
 #include "stratum/lower.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 typedef struct entry {
     st_cap_kind kind;
@@ -958,13 +959,29 @@ static int walk_to(walk *w, uint32_t root)
 
 /* -- States made inside branches ----------------------------------------------------------- */
 
-/* Conditions are expressions of true or false; NULL is false and `yes` is true. */
+/* An entry is needed always, or if one of its terms holds: entry `i`, a condition, is needed and takes
+ * option `k`.  An entry inherits the terms of what needs it without a condition. */
+typedef struct term {
+    uint32_t i, k;
+} term;
+
+typedef struct need {
+    bool always;
+    ST_VEC(term) terms;
+    st_attr *expr; /* of conditions: "it is needed" as an expression; NULL: always */
+} need;
+
 typedef struct needs {
     st_attr *yes, *no;
-    st_attr **need;    /* for each entry */
+    need *of;          /* for each entry */
     uint32_t *options; /* for each entry: options of the condition at hand that visit it, and */
     uint32_t *last;    /* 1 + the last of them */
 } needs;
+
+static size_t n_options(const entry *e)
+{
+    return e->kind == ST_CAP_IF ? 2 : e->kind == ST_CAP_MATCH ? field(e, 2)->n + (field(e, 4)->u.i ? 1 : 0) : 0;
+}
 
 /* select(cond, [a, b]) */
 static int either(walk *w, st_attr *cond, st_attr *a, st_attr *b, st_value *origin, st_attr **out)
@@ -976,36 +993,67 @@ static int either(walk *w, st_attr *cond, st_attr *a, st_attr *b, st_value *orig
     return rc;
 }
 
-static int need_too(walk *w, needs *d, uint32_t i, st_attr *cond)
+static int inherit(walk *w, need *to, const need *from)
 {
-    st_attr *old = d->need[i];
-    if (!w->p->e.v[i].stateful || old == d->yes || (old && st_attr_equal(old, cond))) return ST_OK;
-    st_attr *t = NULL;
-    if (!old || cond == d->yes)
-        t = st_attr_retain(cond);
-    else
-        ST_TRY(either(w, old, d->yes, cond, w->p->e.v[i].origin, &t));
-    st_attr_release(old);
-    d->need[i] = t;
+    to->always |= from->always;
+    if (to->always) return ST_OK;
+    ST_TRY(st_vec_reserve(w->p->a, &to->terms, from->terms.n));
+    for (size_t x = 0; x < from->terms.n; x++)
+        to->terms.v[to->terms.n++] = from->terms.v[x];
     return ST_OK;
 }
 
-/* "Entry `i` is needed, and its condition takes option `k`". */
-static int option_taken(walk *w, needs *d, uint32_t i, uint32_t k, size_t n, st_attr **out)
+static int by_entry(const void *a, const void *b)
 {
-    const entry *e = &w->p->e.v[i];
+    const term *x = a, *y = b;
+    return x->i != y->i ? (x->i < y->i ? -1 : 1) : x->k != y->k ? (x->k < y->k ? -1 : 1) : 0;
+}
+
+/* Each term once; what every option of a condition needs is needed whenever the condition is. */
+static int settle(walk *w, needs *d, need *q)
+{
+    bool again = !q->always;
+    while (again && q->terms.n) {
+        again = false;
+        qsort(q->terms.v, q->terms.n, sizeof *q->terms.v, by_entry);
+        size_t n = 0;
+        for (size_t x = 0; x < q->terms.n; x++)
+            if (!n || by_entry(&q->terms.v[n - 1], &q->terms.v[x]) != 0) q->terms.v[n++] = q->terms.v[x];
+        q->terms.n = n;
+        for (size_t x = 0, to; x < q->terms.n; x = to) {
+            uint32_t i = q->terms.v[x].i;
+            for (to = x; to < q->terms.n && q->terms.v[to].i == i;)
+                to++;
+            if (to - x < n_options(&w->p->e.v[i])) continue;
+            memmove(q->terms.v + x, q->terms.v + to, (q->terms.n - to) * sizeof *q->terms.v);
+            q->terms.n -= to - x;
+            ST_TRY(inherit(w, q, &d->of[i]));
+            again = !q->always;
+            break;
+        }
+    }
+    return ST_OK;
+}
+
+/* "Entry `t.i` is needed, and its condition takes option `t.k`". */
+static int term_expr(walk *w, needs *d, term t, st_attr **out)
+{
+    const entry *e = &w->p->e.v[t.i];
     bool is_if = e->kind == ST_CAP_IF;
+    size_t n = n_options(e);
     st_attr *cond = NULL, *taken = NULL, *keys = is_if ? none(w) : st_attr_retain(field(e, 1));
     st_attr *has = is_if ? flag(w, false) : st_attr_retain(field(e, 4));
     st_attr **options = st_mem_new(w->p->a, n * sizeof *options);
     int rc = keys && has && options ? expr_of(w, e, field(e, 0), &cond) : ST_ENOMEM;
-    for (size_t j = 0; rc == ST_OK && j < n; j++)
-        options[j] = j == k ? d->yes : d->no;
+    for (size_t k = 0; rc == ST_OK && k < n; k++)
+        options[k] = k == t.k ? d->yes : d->no;
     if (rc == ST_OK) rc = make_select(w, cond, keys, has, options, n, e->origin, &taken);
-    if (rc == ST_OK && d->need[i] != d->yes) {
-        rc = either(w, d->need[i], taken, d->no, e->origin, out);
-    } else if (rc == ST_OK) {
-        *out = st_attr_retain(taken);
+    if (rc == ST_OK) {
+        st_attr *outer = d->of[t.i].expr;
+        if (outer)
+            rc = either(w, outer, taken, d->no, e->origin, out);
+        else
+            *out = st_attr_retain(taken);
     }
     st_attr_release(taken);
     st_attr_release(cond);
@@ -1015,46 +1063,64 @@ static int option_taken(walk *w, needs *d, uint32_t i, uint32_t k, size_t n, st_
     return rc;
 }
 
-/* Entry `i` is needed under d->need[i]: so are its children, perhaps under more conditions. */
+/* "`q` is needed"; NULL: always. */
+static int need_expr(walk *w, needs *d, const need *q, st_value *origin, st_attr **out)
+{
+    *out = NULL;
+    if (q->always) return ST_OK;
+    st_attr *all = NULL;
+    int rc = ST_OK;
+    for (size_t x = q->terms.n; rc == ST_OK && x > 0; x--) { /* any of them, looked at from the first on */
+        st_attr *one = NULL, *next = NULL;
+        rc = term_expr(w, d, q->terms.v[x - 1], &one);
+        if (rc == ST_OK && all) {
+            rc = either(w, one, d->yes, all, origin, &next);
+            st_attr_release(one);
+            one = next;
+        }
+        st_attr_release(all);
+        all = one;
+    }
+    if (rc != ST_OK) st_attr_release(all);
+    if (rc == ST_OK) *out = all;
+    return rc;
+}
+
+/* Entry `i` is needed: so are its children, perhaps under more conditions. */
 static int needs_below(walk *w, needs *d, uint32_t i)
 {
-    const entry *e = &w->p->e.v[i];
-    size_t n = e->kind == ST_CAP_IF ? 2 : e->kind == ST_CAP_MATCH ? field(e, 2)->n + (field(e, 4)->u.i ? 1 : 0) : 0;
+    size_t n = n_options(&w->p->e.v[i]);
     w->work.n = 0;
     ST_TRY(list_work(w, i, w->s->slots[i].inner));
     for (size_t x = 0; n && x < w->work.n; x++) {
         uint32_t c = w->work.v[x].i;
         if (w->work.v[x].what == VISIT) d->options[c] = d->last[c] = 0;
     }
-    uint32_t now = 0;
+    uint32_t option = 0; /* 1 + the one whose part of the list this is */
     for (size_t x = 0; n && x < w->work.n; x++) {
         uint32_t c = w->work.v[x].i;
         if (w->work.v[x].what != VISIT) {
-            now = w->work.v[x].what == GUARD ? c + 1 : 0;
-        } else if (now && d->last[c] != now) {
-            d->last[c] = now;
+            option = w->work.v[x].what == GUARD ? c + 1 : 0;
+        } else if (option && d->last[c] != option) {
+            d->last[c] = option;
             d->options[c]++;
         }
     }
-    st_attr *cond = st_attr_retain(d->need[i]);
-    int rc = ST_OK;
-    for (size_t x = 0; rc == ST_OK && x < w->work.n; x++) {
+    for (size_t x = 0; x < w->work.n; x++) {
         work k = w->work.v[x];
-        if (k.what == VISIT) {
-            /* what every option needs depends on none */
-            bool all = n && d->options[k.i] == n;
-            rc = need_too(w, d, k.i, all ? d->need[i] : cond);
+        need *q = &d->of[k.i];
+        if (k.what != VISIT) {
+            option = k.what == GUARD ? k.i + 1 : 0;
+        } else if (!w->p->e.v[k.i].stateful || q->always) {
             continue;
+        } else if (!option || d->options[k.i] == n) {
+            ST_TRY(inherit(w, q, &d->of[i]));
+        } else {
+            ST_TRY(st_vec_reserve(w->p->a, &q->terms, 1));
+            q->terms.v[q->terms.n++] = (term){i, option - 1};
         }
-        st_attr_release(cond);
-        cond = NULL;
-        if (k.what == UNGUARD)
-            cond = st_attr_retain(d->need[i]);
-        else
-            rc = option_taken(w, d, i, k.i, n, &cond);
     }
-    st_attr_release(cond);
-    return rc;
+    return ST_OK;
 }
 
 /* Give every state that only some branches make its conditions.  Children come before parents in a
@@ -1063,37 +1129,44 @@ static int guard_states(walk *w)
 {
     st_scope *s = w->s;
     const st_alloc *a = w->p->a;
-    needs d = {flag(w, true), flag(w, false), st_mem_zero(a, s->n * sizeof *d.need),
+    needs d = {flag(w, true), flag(w, false), st_mem_zero(a, s->n * sizeof *d.of),
                st_mem_zero(a, s->n * sizeof *d.options), st_mem_zero(a, s->n * sizeof *d.last)};
-    int rc = d.yes && d.no && d.need && d.options && d.last ? ST_OK : ST_ENOMEM;
+    int rc = d.yes && d.no && d.of && d.options && d.last ? ST_OK : ST_ENOMEM;
     for (size_t i = 0; rc == ST_OK && i < s->roots.n; i++)
-        rc = need_too(w, &d, s->roots.v[i], d.yes);
+        d.of[s->roots.v[i]].always = true;
     for (size_t i = s->n; rc == ST_OK && i > 0; i--) {
         uint32_t k = (uint32_t)(i - 1);
         slot *q = &s->slots[k];
+        need *here = &d.of[k];
         const entry *e = &w->p->e.v[k];
-        if (!d.need[k] || !q->value || s->bound[k]) continue;
-        rc = needs_below(w, &d, k);
+        if (!e->stateful || !q->value || s->bound[k] || !(here->always || here->terms.n)) continue;
+        rc = settle(w, &d, here);
+        if (rc == ST_OK) rc = needs_below(w, &d, k);
+        if (rc == ST_OK && n_options(e)) rc = need_expr(w, &d, here, e->origin, &here->expr);
         if (rc != ST_OK || !q->raw_state) continue;
-        st_attr *t = NULL, *absent = NULL;
-        if (d.need[k] == d.yes) {
-            t = st_attr_retain(q->raw_state);
-        } else {
+        st_attr *state = NULL, *cond = NULL, *absent = NULL;
+        rc = need_expr(w, &d, here, e->origin, &cond);
+        if (rc == ST_OK && !cond) {
+            state = st_attr_retain(q->raw_state);
+        } else if (rc == ST_OK) {
             const char *lack = e->kind == ST_CAP_APPLY    ? NO_ESTIMATOR
                                : e->kind == ST_CAP_CONCAT ? NO_COLUMNS
                                                           : NO_FROZEN;
             rc = missing_attribute(w, lack, e->origin, &absent);
-            if (rc == ST_OK) rc = either(w, d.need[k], q->raw_state, absent, e->origin, &t);
+            if (rc == ST_OK) rc = either(w, cond, q->raw_state, absent, e->origin, &state);
         }
         st_attr_release(absent);
+        st_attr_release(cond);
         if (rc == ST_OK) {
             st_attr_release(q->state);
-            q->state = t;
+            q->state = state;
         }
     }
-    for (size_t i = 0; d.need && i < s->n; i++)
-        st_attr_release(d.need[i]);
-    st_mem_free(a, d.need);
+    for (size_t i = 0; d.of && i < s->n; i++) {
+        st_vec_free(a, &d.of[i].terms);
+        st_attr_release(d.of[i].expr);
+    }
+    st_mem_free(a, d.of);
     st_mem_free(a, d.options);
     st_mem_free(a, d.last);
     st_attr_release(d.yes);

@@ -253,6 +253,7 @@ static long total(const st_exec *x, const st_attr *t)
 {
     long s = 0;
     switch (st_attr_type_of(t)) {
+    case ST_BOOL:
     case ST_INT: return (long)st_attr_as_int(t);
     case ST_VALUE: return number_of(st_attr_as_value(t));
     case ST_SLOT: {

@@ -62,6 +62,10 @@ class SideProcess:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
             environment[name] = "1"
         environment["STRATUM_PROGRESS"] = "0"
+        if self.plant is not None and environment.get("STRATUM_FAULTS"):
+            # A build of stratum whose C library has the planted faults compiled in.
+            paths = [environment["STRATUM_FAULTS"], environment.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(p for p in paths if p)
         self.buffer = b""
         self.process = subprocess.Popen(
             command, cwd=_ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log

@@ -6,8 +6,6 @@ type, text and notes (among them the line where the failing node was made).
 
 from __future__ import annotations
 
-import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -22,8 +20,6 @@ from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
-
-PYTHON_DIR = pathlib.Path(__file__).resolve().parents[2] / "python"
 
 
 def table(n=40, seed=0):
@@ -435,10 +431,9 @@ def test_system_exit(what):
 
 def interrupted(script, after=1.0, timeout=60):
     """Run a script in a process of its own; Ctrl-C when it says READY. (seconds until it said STOPPED, output)."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PYTHON_DIR), *filter(None, [os.environ.get("PYTHONPATH")])])}
     process = subprocess.Popen(
         [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(script)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     lines = []
     sent = stopped = None
