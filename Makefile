@@ -62,7 +62,7 @@ build-faults: build/faults/.done
 
 # The extension copied beside its sources, for work on the Python files without installing.
 dev: build
-	cp build/package/python/stratum/_core.*.so python/stratum/
+	for f in build/package/python/stratum/_core.*.so; do cp "$$f" python/stratum/.new.so && mv -f python/stratum/.new.so "python/stratum/$${f##*/}"; done
 
 # -- Tests ------------------------------------------------------------------------------------
 

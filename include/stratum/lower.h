@@ -119,6 +119,8 @@ enum { ST_SCOPE_USE_VALUES = 1, ST_SCOPE_SUBSAMPLE = 2, ST_SCOPE_SMALL = 4 };
 ST_API int st_scope_new(st_plan *p, const char *mode, uint32_t flags, int64_t subsample_seed,
                         st_scope *fitted, st_scope **out) ST_USE;
 ST_API void st_scope_free(st_scope *s);
+/* Make room for entries that the plan got since the scope was made. */
+ST_API int st_scope_extend(st_scope *s) ST_USE;
 /* The value of entry `i` given from outside (an environment, a fold). */
 ST_API int st_scope_bind(st_scope *s, uint32_t i, st_attr *expr) ST_USE;
 /* The outcome of choice `i`: an index, or the value of a number. */

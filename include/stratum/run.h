@@ -90,6 +90,8 @@ ST_API void st_run_unkeep(st_run *r, st_keep *k);
 /* Seconds spent for each of `n` refs on nodes that depend on rows; what several share is divided among
  * them, and what was answered once is not answered again. */
 ST_API int st_run_share(st_run *r, const st_ref *refs, size_t n, double *seconds) ST_USE;
+/* The same for all nodes that the refs need, whether they depend on rows or not. */
+ST_API int st_run_share_all(st_run *r, const st_ref *refs, size_t n, double *seconds) ST_USE;
 
 typedef struct st_run_stats {
     uint64_t tasks;      /* nodes that were asked for */

@@ -54,7 +54,7 @@ typedef struct slot {
 struct st_scope {
     st_plan *p;
     st_scope *fitted;
-    size_t n; /* entries of the plan when the scope was made: it knows no later ones */
+    size_t n, room; /* entries of the plan that the scope knows; places in the arrays below */
     char mode[24];
     bool fits;        /* "fit" in mode, or preview */
     bool conditional; /* a condition was met while fitting */
@@ -213,7 +213,7 @@ int st_scope_new(st_plan *p, const char *mode, uint32_t flags, int64_t subsample
     st_scope *s = st_mem_zero(p->a, sizeof *s);
     if (!s) return ST_ENOMEM;
     s->p = p;
-    s->n = n;
+    s->n = s->room = n;
     s->fitted = fitted;
     snprintf(s->mode, sizeof s->mode, "%s", mode);
     s->fits = strstr(mode, "fit") != NULL || strcmp(mode, "preview") == 0;
@@ -255,6 +255,31 @@ void st_scope_free(st_scope *s)
     st_mem_free(p->a, s->outcome);
     st_mem_free(p->a, s->slots);
     st_mem_free(p->a, s);
+}
+
+/* `*v` with room for `m` items instead of `n`, the new ones zero. */
+static int grow(const st_alloc *a, void **v, size_t n, size_t m, size_t size)
+{
+    char *p = a->resize(a->ud, *v, m * size);
+    if (!p) return ST_ENOMEM;
+    memset(p + n * size, 0, (m - n) * size);
+    *v = p;
+    return ST_OK;
+}
+
+int st_scope_extend(st_scope *s)
+{
+    size_t n = s->n, m = s->p->e.n, room = m + m / 2; /* room to spare: a plan grows an entry at a time */
+    if (m <= s->room) {
+        s->n = m;
+        return ST_OK;
+    }
+    ST_TRY(grow(s->p->a, (void **)&s->bound, n, room, sizeof *s->bound));
+    ST_TRY(grow(s->p->a, (void **)&s->outcome, n, room, sizeof *s->outcome));
+    ST_TRY(grow(s->p->a, (void **)&s->slots, n, room, sizeof *s->slots));
+    s->room = room;
+    s->n = m;
+    return ST_OK;
 }
 
 static void set_attr(st_attr **where, st_attr *t)
@@ -364,6 +389,16 @@ static size_t outcome_of(const st_scope *s, uint32_t i)
     return (size_t)field(e, 0)->u.i;
 }
 
+/* The result of a choice-match in this scope. */
+static int result_of(walk *w, const entry *e, size_t *k)
+{
+    uint32_t c = e->children[field(e, 0)->u.i];
+    st_attr *given = w->s->bound[c];
+    *k = given ? 0 : outcome_of(w->s, c);
+    if (given) ST_TRY(w->p->host.match(w->p->host.ud, e->origin, given, k, w->err));
+    return *k < field(e, 1)->n ? ST_OK : st_fail(w->err, ST_EINVAL, "a choice has no outcome %zu", *k);
+}
+
 static int kwargs_work(walk *w, const entry *e, const char *const *methods)
 {
     const st_attr *kw = field(e, ST_APPLY_KWARGS);
@@ -417,15 +452,9 @@ static int list_work(walk *w, uint32_t i, bool inner)
     case ST_CAP_ESTIMATOR: return add_slots(w, e, field(e, 1));
     case ST_CAP_CHOICE: return add_slots(w, e, field(e, 1)->u.items[outcome_of(s, i)]);
     case ST_CAP_CHOICE_MATCH: {
+        size_t k;
         ST_TRY(add_slots(w, e, field(e, 0)));
-        uint32_t c = e->children[field(e, 0)->u.i];
-        size_t k = 0;
-        if (s->bound[c]) {
-            ST_TRY(w->p->host.match(w->p->host.ud, e->origin, s->bound[c], &k, w->err));
-        } else {
-            k = outcome_of(s, c);
-        }
-        if (k >= field(e, 1)->n) return st_fail(w->err, ST_EINVAL, "a choice has no outcome %zu", k);
+        ST_TRY(result_of(w, e, &k));
         return add_slots(w, e, field(e, 1)->u.items[k]);
     }
     case ST_CAP_IF:
@@ -889,10 +918,8 @@ static int make(walk *w, uint32_t i, bool inner)
         break;
     }
     case ST_CAP_CHOICE_MATCH: {
-        uint32_t c = e->children[field(e, 0)->u.i];
         size_t k = 0;
-        rc = s->bound[c] ? p->host.match(p->host.ud, e->origin, s->bound[c], &k, w->err) : ST_OK;
-        if (rc == ST_OK && !s->bound[c]) k = outcome_of(s, c);
+        rc = result_of(w, e, &k);
         if (rc == ST_OK) rc = expr_of(w, e, field(e, 1)->u.items[k], &value);
         break;
     }

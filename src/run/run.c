@@ -1232,7 +1232,7 @@ void st_run_unkeep(st_run *r, st_keep *k)
     st_mem_free(r->a, k);
 }
 
-int st_run_share(st_run *r, const st_ref *refs, size_t n, double *seconds)
+static int share(st_run *r, const st_ref *refs, size_t n, bool everything, double *seconds)
 {
     ST_VEC(st_task *) stack = {0};
     int rc = ST_OK;
@@ -1248,7 +1248,7 @@ int st_run_share(st_run *r, const st_ref *refs, size_t n, double *seconds)
             if (rc == ST_OK) stack.v[stack.n++] = t;
             while (stack.n && rc == ST_OK) {
                 t = stack.v[--stack.n];
-                if (!(t->node->flags & ST_N_VARIES)) continue; /* before the split: no fold's cost */
+                if (!everything && !(t->node->flags & ST_N_VARIES)) continue; /* before the split: no fold's cost */
                 if (pass == 0) t->users++;
                 if (pass == 1) seconds[i] += (t->seconds - t->claimed) / (t->users ? t->users : 1);
                 if (pass == 2) {
@@ -1269,6 +1269,16 @@ int st_run_share(st_run *r, const st_ref *refs, size_t n, double *seconds)
     pthread_mutex_unlock(&r->lock);
     st_vec_free(r->a, &stack);
     return rc;
+}
+
+int st_run_share(st_run *r, const st_ref *refs, size_t n, double *seconds)
+{
+    return share(r, refs, n, false, seconds);
+}
+
+int st_run_share_all(st_run *r, const st_ref *refs, size_t n, double *seconds)
+{
+    return share(r, refs, n, true, seconds);
 }
 
 st_run_stats st_run_get_stats(st_run *r)

@@ -54,6 +54,12 @@ _PACKAGES = {
 }  # fmt: skip
 
 
+def load_everything() -> None:
+    """Import every library that a recipe may name."""
+    for module in set(_PACKAGES.values()):
+        importlib.import_module(module)
+
+
 # --------------------------------------------------------------------------
 # data
 

@@ -255,16 +255,22 @@ def _() -> None:
     _arguments(lambda v: int(v) if type(v) is float and v in (1.0, -1.0) else v)
 
 
-@_fault("nan_payload", "the bits of NaN are not kept", "values: canonical NaN", '"specials": true')
-def _() -> None:
-    def negate(value: Any) -> Any:
-        if isinstance(value, pd.Series) and value.dtype == np.float64:
-            bits = value.to_numpy().copy()
-            bits[np.isnan(bits)] = -np.float64("nan")
-            return pd.Series(bits, index=value.index, name=value.name)
-        return value
+def _other_nans(value: Any) -> Any:
+    """A copy of a table whose NaN have another sign."""
+    if isinstance(value, pd.DataFrame):
+        wide = {c: _other_nans(value[c]) for c in value.columns if str(value.dtypes[c]) == "float64"}
+        return value.assign(**wide) if wide else value
+    if isinstance(value, pd.Series) and value.dtype == np.float64:
+        cells = value.to_numpy().copy()
+        cells[np.isnan(cells)] = -np.float64("nan")
+        return pd.Series(cells, index=value.index, name=value.name)
+    return value
 
-    _compute(_ops().GetItem, lambda f, self, e, m, env: negate(f(self, e, m, env)))
+
+@_fault("nan_payload", "the bits of NaN are not kept", "values: canonical NaN", ('"specials": true', 'eval"'))
+def _() -> None:
+    for cls in (_ops().GetItem, _ops().CallMethod):
+        _compute(cls, lambda f, self, e, m, env: _other_nans(f(self, e, m, env)))
 
 
 @_fault("keyword_dropped", "the last keyword argument of a call is not part of its key",
@@ -431,7 +437,8 @@ def _() -> None:
     _wrap(_evaluation()._Evaluator, "handle_data_op", make)
 
 
-@_fault("named_node_override_ignored", "a value for a named node is not used", "capture: environment", '"node')
+@_fault("named_node_override_ignored", "a value for a named node is not used", "capture: environment",
+        '"set": {"node')  # fmt: skip
 def _() -> None:
     def make(f: Callable[..., Any]) -> Callable[..., Any]:
         def ignore(self: Any, mode: Any = "preview", environment: Any = None, callbacks: Any = ()) -> None:
@@ -838,14 +845,8 @@ def _() -> None:
 
 @_on_host("nan_payload")
 def _() -> None:
-    def negate(value: Any) -> Any:
-        if isinstance(value, pd.Series) and value.dtype == np.float64:
-            bits = value.to_numpy().copy()
-            bits[np.isnan(bits)] = -np.float64("nan")
-            return pd.Series(bits, index=value.index, name=value.name)
-        return value
-
-    _operator("getitem", lambda f, *a: negate(f(*a)))
+    for name in ("getitem", "method"):
+        _operator(name, lambda f, *a: _other_nans(f(*a)))
 
 
 @_on_host("operands_swapped")

@@ -73,7 +73,8 @@ class Hunter:
 
         Only recipes on which the unplanted engine agrees with skrub count.
         """
-        planted = SideProcess(self.engine, name)
+        planted = sides["planted"]
+        planted.begin_fault(name)
         try:
             for tries, seed in enumerate(self.likely(faults.FAULTS[name]), 1):
                 plain = self.reference(seed, sides)
@@ -88,7 +89,7 @@ class Hunter:
                     return f"recipe {tries} (seed {seed}) {str(difference).splitlines()[0]}"
             return None
         finally:
-            planted.stop()
+            planted.end_fault()
 
     def all(self, names: list[str], workers: int = 2) -> dict[str, str | None]:
         """Hunt for several faults in parallel."""
@@ -99,7 +100,11 @@ class Hunter:
         failures: list[BaseException] = []
 
         def work() -> None:
-            sides = {"plain": SideProcess("skrub"), "healthy": SideProcess(self.engine)}
+            sides = {
+                "plain": SideProcess("skrub"),
+                "healthy": SideProcess(self.engine),
+                "planted": SideProcess(self.engine, faulty=True),
+            }
             try:
                 while not failures:
                     try:

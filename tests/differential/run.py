@@ -44,10 +44,15 @@ class SideProcess:
         A fault to plant.
     limit : float
         Seconds that one recipe may take.
+    faulty : bool
+        Use the build of stratum with planted faults, if there is one.
     """
 
-    def __init__(self, engine: str, plant: str | None = None, limit: float = 180.0) -> None:
+    def __init__(
+        self, engine: str, plant: str | None = None, limit: float = 180.0, *, faulty: bool = False
+    ) -> None:
         self.engine, self.plant, self.limit = engine, plant, limit
+        self.faulty = faulty or plant is not None
         self.process: subprocess.Popen[bytes] | None = None
         self.log = tempfile.TemporaryFile()
         self.buffer = b""
@@ -62,7 +67,7 @@ class SideProcess:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
             environment[name] = "1"
         environment["STRATUM_PROGRESS"] = "0"
-        if self.plant is not None and environment.get("STRATUM_FAULTS"):
+        if self.faulty and environment.get("STRATUM_FAULTS"):
             # A build of stratum whose C library has the planted faults compiled in.
             paths = [environment["STRATUM_FAULTS"], environment.get("PYTHONPATH", "")]
             environment["PYTHONPATH"] = os.pathsep.join(p for p in paths if p)
@@ -81,6 +86,19 @@ class SideProcess:
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # The next ``receive`` reports what happened to the process.
+
+    def begin_fault(self, name: str) -> None:
+        """Plant a fault in a fork of the process; what is sent next goes to the fork."""
+        self.send({"plant": name})
+        answer = self.receive()
+        if answer != {"planted": name}:
+            raise RuntimeError(f"{name} could not be planted: {answer}\n{self.last_words()}")
+
+    def end_fault(self) -> None:
+        """End the fork; a process without one takes no notice."""
+        if self.process is not None and self.process.poll() is None:
+            self.send({"end": True})
+            self.receive()
 
     def receive(self) -> dict[str, Any]:
         """The result of the recipe handed over last, or what befell the process."""

@@ -3,7 +3,10 @@
 ``python -m tests.differential.side --engine skrub|stratum`` reads recipes (``generate``), one JSON
 line each, from the standard input, runs them, and writes one JSON line each: everything that a
 user could see of the outcome, in the canonical form of ``values``. With ``--engine skrub``
-stratum is never imported. ``--plant NAME`` first plants a fault (``faults``).
+stratum is never imported. ``--plant NAME`` first plants a fault (``faults``); a line
+``{"plant": NAME}`` plants it in a fork, which then reads the lines up to ``{"end": true}``: a start
+costs seconds of imports, a fork nothing. (The process that forks has run nothing itself, so that no
+library has started threads in it.)
 
 Numeric libraries are pinned to one thread, so that results are comparable bit by bit.
 """
@@ -506,14 +509,63 @@ def main(arguments: list[str] | None = None) -> int:
         from tests.differential import faults
 
         faults.plant(options.plant, options.engine)
-    for line in sys.stdin:
-        if not line.strip():
-            continue
-        result = side.run(json.loads(line), options.limit)
-        channel.write(json.dumps(result) + "\n")
-        channel.flush()
+    serve(side, _lines(0), channel, options.limit)
     return 0
 
 
+def _lines(descriptor: int) -> Iterator[str]:
+    """Lines of a descriptor."""
+    buffer = b""
+    while data := os.read(descriptor, 1 << 20):
+        buffer += data
+        while b"\n" in buffer:
+            line, buffer = buffer.split(b"\n", 1)
+            if line.strip():
+                yield line.decode()
+
+
+def serve(side: Side, lines: Iterator[str], channel: Any, limit: float, *, forked: bool = False) -> None:
+    """Answer lines until there are no more; a fork, until one that says so.
+
+    Each line is answered by one line, and whoever sends them waits for the answer: so nothing is
+    ever read by one process that another one should have read.
+    """
+
+    def answer(value: dict[str, Any]) -> None:
+        channel.write(json.dumps(value) + "\n")
+        channel.flush()
+
+    for line in lines:
+        message = json.loads(line)
+        if "end" in message:
+            if forked:
+                return
+            answer({"ended": True})
+            continue
+        if "plant" not in message:
+            answer(side.run(message, limit))
+            continue
+        from tests.differential import build, faults
+
+        build.load_everything()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                faults.plant(message["plant"], side.engine)
+                answer({"planted": message["plant"]})
+                serve(side, lines, channel, limit, forked=True)
+                status = 0
+            except Exception:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        _, status = os.waitpid(child, 0)
+        answer({"died": side.engine, "code": status} if status else {"ended": True})
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    # Under its own name, so that faults are planted in the classes that run.
+    from tests.differential.side import main as run_side
+
+    raise SystemExit(run_side())

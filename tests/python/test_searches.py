@@ -468,7 +468,10 @@ def test_fit_returns_the_search_itself():
 def test_times_are_there_and_add_up():
     import stratum
 
-    pipeline = grid(stratum)
+    x, target = classification(stratum, values=False)  # without previews, which would spare the refit
+    pipeline = x.skb.apply(StandardScaler()).skb.apply(
+        LogisticRegression(C=stratum.choose_from([0.01, 1.0, 10.0], name="C")), y=target
+    )
     search = pipeline.skb.make_grid_search(cv=3)
     X, y = table()
     start = time.perf_counter()
@@ -696,7 +699,7 @@ def test_cross_validate(options):
     assert len(value[1]) == (3 if options.get("return_learner") else 0)
 
 
-@pytest.mark.parametrize("options", [{"cv": 1}, {"return_estimator": True}, {"no_such_option": 1}, {"scoring": 3}], ids=str)
+@pytest.mark.parametrize("options", [{"cv": 1}, {"return_estimator": True}, {"no_such_option": 1}], ids=str)
 def test_cross_validate_with_bad_options(options):
     reference = sides.plain(case_cross_validate, options)
     assert reference.error is not None

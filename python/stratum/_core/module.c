@@ -483,19 +483,21 @@ static PyObject *Plan_index_of(PlanObject *self, PyObject *obj)
 
 static Py_ssize_t Plan_len(PlanObject *self) { return (Py_ssize_t)st_plan_len(self->plan); }
 
-/* [(kind, origin)] in order */
-static PyObject *Plan_entries(PlanObject *self, PyObject *u)
+/* [(kind, origin)] in order, from entry `start` on */
+static PyObject *Plan_entries(PlanObject *self, PyObject *args)
 {
-    (void)u;
-    size_t n = st_plan_len(self->plan);
-    PyObject *list = PyList_New((Py_ssize_t)n);
-    for (size_t i = 0; list && i < n; i++) {
+    Py_ssize_t start = 0;
+    if (!PyArg_ParseTuple(args, "|n", &start)) return NULL;
+    size_t n = st_plan_len(self->plan), from = start < 0 ? 0 : (size_t)start;
+    if (from > n) from = n;
+    PyObject *list = PyList_New((Py_ssize_t)(n - from));
+    for (size_t i = from; list && i < n; i++) {
         st_value *o = st_plan_origin(self->plan, (uint32_t)i);
         PyObject *t = Py_BuildValue("(iO)", (int)st_plan_kind(self->plan, (uint32_t)i), o ? core_object(o) : Py_None);
         if (!t)
             Py_CLEAR(list);
         else
-            PyList_SET_ITEM(list, (Py_ssize_t)i, t);
+            PyList_SET_ITEM(list, (Py_ssize_t)(i - from), t);
     }
     return list;
 }
@@ -504,7 +506,7 @@ static PySequenceMethods Plan_seq = {.sq_length = (lenfunc)Plan_len};
 static PyMethodDef Plan_methods[] = {
     {"capture", (PyCFunction)Plan_capture, METH_O, "Capture a DataOp with all that it needs; its entry."},
     {"index_of", (PyCFunction)Plan_index_of, METH_O, "The entry of a captured object, or None."},
-    {"entries", (PyCFunction)Plan_entries, METH_NOARGS, "[(kind, object)] of all entries."},
+    {"entries", (PyCFunction)Plan_entries, METH_VARARGS, "entries(start=0): [(kind, object)] of the entries from there on."},
     {NULL, NULL, 0, NULL}};
 PyTypeObject Plan_Type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "stratum._core.Plan",
@@ -596,6 +598,13 @@ static PyObject *Scope_choose(ScopeObject *self, PyObject *args)
     return rc == ST_OK ? Py_NewRef(Py_None) : core_raise(rc, NULL);
 }
 
+static PyObject *Scope_extend(ScopeObject *self, PyObject *u)
+{
+    (void)u;
+    int rc = st_scope_extend(self->scope);
+    return rc == ST_OK ? Py_NewRef(Py_None) : core_raise(rc, NULL);
+}
+
 static PyObject *Scope_ref(ScopeObject *self, PyObject *arg)
 {
     unsigned long i = PyLong_AsUnsignedLong(arg);
@@ -656,6 +665,7 @@ static PyObject *Scope_first_apply(ScopeObject *self, PyObject *arg)
 static PyMethodDef Scope_methods[] = {
     {"bind", (PyCFunction)Scope_bind, METH_VARARGS, "Entry i has this value."},
     {"choose", (PyCFunction)Scope_choose, METH_VARARGS, "Choice i has this outcome."},
+    {"extend", (PyCFunction)Scope_extend, METH_NOARGS, "Make room for entries that the plan got since."},
     {"ref", (PyCFunction)Scope_ref, METH_O, "The value of entry i as a Ref."},
     {"expr", (PyCFunction)Scope_expr, METH_O, "The value of entry i as a Ref or Expr."},
     {"field", (PyCFunction)Scope_field, METH_VARARGS, "One field of entry i as a Ref or Expr."},
@@ -1077,14 +1087,19 @@ static PyObject *Run_keep(RunObject *self, PyObject *seq)
     return c;
 }
 
-static PyObject *Run_share(RunObject *self, PyObject *seq)
+static PyObject *Run_share(RunObject *self, PyObject *args, PyObject *kwds)
 {
-    if (!open_run(self)) return NULL;
+    static char *names[] = {"refs", "everything", NULL};
+    PyObject *seq;
+    int everything = 0;
+    if (!open_run(self) || !PyArg_ParseTupleAndKeywords(args, kwds, "O|p", names, &seq, &everything)) return NULL;
     st_ref *refs;
     Py_ssize_t n;
     if (core_refs(seq, &refs, &n) < 0) return NULL;
     double *s = PyMem_Calloc((size_t)n + 1, sizeof *s);
-    int rc = s ? st_run_share(self->run, refs, (size_t)n, s) : ST_ENOMEM;
+    int rc = !s ? ST_ENOMEM
+             : everything ? st_run_share_all(self->run, refs, (size_t)n, s)
+                          : st_run_share(self->run, refs, (size_t)n, s);
     PyObject *list = rc == ST_OK ? PyList_New(n) : core_raise(rc, NULL);
     for (Py_ssize_t i = 0; list && i < n; i++)
         PyList_SET_ITEM(list, i, PyFloat_FromDouble(s[i]));
@@ -1169,7 +1184,7 @@ static PyMethodDef Run_methods[] = {
     {"next", (PyCFunction)Run_next, METH_O, "next(poll_ms): the next root that is final, or -1."},
     {"root", (PyCFunction)Run_root, METH_O, "(True, value) or (False, exception, node)."},
     {"keep", (PyCFunction)Run_keep, METH_O, "Keep what does not depend on rows; released with the answer."},
-    {"share", (PyCFunction)Run_share, METH_O, "Seconds spent for each ref, shared work divided."},
+    {"share", (PyCFunction)(void (*)(void))Run_share, METH_VARARGS | METH_KEYWORDS, "Seconds spent for each ref, shared work divided."},
     {"stats", (PyCFunction)Run_stats, METH_NOARGS, "Counters."},
     {"profile", (PyCFunction)Run_profile, METH_NOARGS, "[(node, seconds, failed)] of what was executed."},
     {"cancel", (PyCFunction)Run_cancel, METH_NOARGS, "Drop what has not begun."},

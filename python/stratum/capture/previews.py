@@ -89,26 +89,34 @@ class _Recent:
     def __init__(self, engine: Any) -> None:
         self.engine = engine
         self.plan = engine.new_plan()
+        self.subsamples = False
         self.scope: Any = None
-        self.length = 0
+        self.seen = 0
 
     def lower(self, data_op: Any) -> tuple[Any, int]:
         """(scope, entry) of a DataOp in preview mode."""
         entry = self.plan.capture(data_op)
-        if self.scope is None or len(self.plan) != self.length:
-            # A scope has room for the entries that were there when it was made.
-            scope = _core.Scope(self.plan, "preview", _preview_flags(self.plan), sk.subsampling_seed())
-            for i, (kind, impl) in enumerate(self.plan.entries()):
-                if kind == _core.ST_CAP_VAR and impl.value is not sk.NULL:
-                    content = _content_of(impl)
-                    if content is None:
-                        raise sk.Unsupported("a variable whose content has no encoding")
-                    scope.bind(i, _core.Leaf(impl.value, content))
-            self.scope, self.length = scope, len(self.plan)
+        new = self.plan.entries(self.seen)
+        if not self.subsamples and any(kind in _SUBSAMPLING for kind, _ in new):
+            self.subsamples, self.scope = True, None  # what was lowered before has other flags
+        if self.scope is None:
+            flags = sk.scope_flags("preview", {}) if self.subsamples else 0
+            self.scope = _core.Scope(self.plan, "preview", flags, sk.subsampling_seed())
+            new, self.seen = self.plan.entries(), 0
+        elif new:
+            self.scope.extend()
+        for i, (kind, impl) in enumerate(new, self.seen):
+            if kind == _core.ST_CAP_VAR and impl.value is not sk.NULL:
+                content = _content_of(impl)
+                if content is None:
+                    raise sk.Unsupported("a variable whose content has no encoding")
+                self.scope.bind(i, _core.Leaf(impl.value, content))
+        self.seen = len(self.plan)
         self.scope.expr(entry)
         return self.scope, entry
 
 
+_SUBSAMPLING = (_core.ST_CAP_SUBSAMPLE, _core.ST_CAP_ASK_SUBSAMPLE)
 _recent: _Recent | None = None
 
 
@@ -116,16 +124,6 @@ def forget_recent() -> None:
     """Let go of the pipeline that was built last."""
     global _recent
     _recent = None
-
-
-def _preview_flags(plan: Any) -> int:
-    return sk.scope_flags("preview", {}) if subsamples(plan) else 0
-
-
-def subsamples(plan: Any) -> bool:
-    """Whether a plan has a place where rows may be sampled for previews."""
-    kinds = {kind for kind, _ in plan.entries()}
-    return bool(kinds & {_core.ST_CAP_SUBSAMPLE, _core.ST_CAP_ASK_SUBSAMPLE})
 
 
 def _lowered(data_op: Any) -> tuple[Any, int] | None:

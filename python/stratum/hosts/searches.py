@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 import traceback
 from dataclasses import dataclass, field
 from typing import Any
@@ -453,6 +454,8 @@ class FoldsItem(Item):
     def expand(self, x: Any, X: Any, y: Any, splits: list, candidates: list, scorer: Any, error_score: Any) -> None:
         """Make the nodes of every candidate and fold, and become the node that picks."""
         engine = self.engine
+        # X and y were computed for all folds: their time is nobody's fit.
+        engine.run.share([ref for ref in (self.x_ref, self.y_ref) if ref is not None], everything=True)
         first = sk.evaluation.find_scoring_node(self.data_op)
         self.scoring_entry = self.plan.index_of(first) if first is not None else -1
         if self.pipeline.__sklearn_tags__().input_tags.pairwise:
@@ -769,11 +772,14 @@ class SearchItem(FoldsItem):
     def deliver(self, x: Any, value: Any, states: tuple) -> Any:
         if isinstance(value, _core.Failed):
             raise self.annotate(value.error, value.at)
+        start = time.perf_counter()
         search = self.search
         fitted = [(entry, self.engine.hand_out(state)) for (entry, _), state in zip(self.states, states)]
         best = self.learner_with(int(search.best_index_), fitted, search.best_params_)
         search.best_estimator_ = best
-        search.refit_time_ = self.engine.run.share([self.refit_ref])[0]
+        # Where the preview's value served, what is left is handing it over.
+        spent = self.engine.run.share([self.refit_ref], everything=True)[0]
+        search.refit_time_ = spent + time.perf_counter() - start
         return self._finish()
 
     def _finish(self) -> Any:
