@@ -171,7 +171,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _encode_hook(obj: Any) -> bytes | None:
-    return _encode.encode(obj, sk.memo)
+    return _encode.encode(estimators.encodable(obj), sk.memo)
 
 
 _core.configure(

@@ -124,9 +124,29 @@ def flags(estimator: Any) -> int:
     return bits
 
 
+def _sets_plainly(estimator: Any) -> bool:
+    """Whether setting the parameters that an estimator has already changes nothing about it."""
+    if type(estimator).set_params is not BaseEstimator.set_params:
+        return False
+    return not any(hasattr(value, "get_params") for value in estimator.get_params(deep=False).values())
+
+
 def fresh(estimator: Any) -> Any:
-    """An unfitted copy, as skrub makes one for each evaluation."""
-    return clone(estimator, safe=False)
+    """An unfitted copy, made as skrub makes one for each evaluation: a clone with its parameters set again.
+
+    Setting them again matters to classes that record it (LightGBM does).
+    """
+    new = clone(estimator, safe=False)
+    if isinstance(estimator, BaseEstimator) and not _sets_plainly(estimator):
+        new.set_params(**estimator.get_params())
+    return new
+
+
+def encodable(obj: Any) -> Any:
+    """What is encoded for an object: LightGBM's estimators record how often their parameters were set."""
+    if type(obj).__module__.startswith("lightgbm") and isinstance(obj, BaseEstimator):
+        return fresh(obj)
+    return obj
 
 
 def build(template: Any, params: dict) -> Any:

@@ -26,6 +26,7 @@ class Limits:
         self._blas: list[Any] = []
         self._openmp: list[Any] = []
         self._found: list[tuple[Any, int]] = []
+        self._most: dict[str, int] = {}  # what the user allows each library (OMP_NUM_THREADS and the like)
         self._current = 0
         self._look()
 
@@ -39,10 +40,12 @@ class Limits:
         known = {lib.filepath for lib, _ in self._found}
         self._blas = [lib for lib in libraries if lib.user_api == "blas"]
         self._openmp = [lib for lib in libraries if lib.user_api == "openmp"]
+        for lib in libraries:
+            self._most.setdefault(lib.filepath, lib.get_num_threads() or 1)
         for lib in self._blas:
             if lib.filepath not in known:
-                self._found.append((lib, lib.get_num_threads()))
-                lib.set_num_threads(max(1, self._current or 1))
+                self._found.append((lib, self._most[lib.filepath]))
+                lib.set_num_threads(min(self._most[lib.filepath], max(1, self._current)))
 
     def before(self, threads: int) -> None:
         """Called on a worker before a node runs that may use `threads` threads."""
@@ -53,14 +56,14 @@ class Limits:
         limit = (id(self), threads)
         if getattr(_state, "limit", None) != limit:
             for lib in self._openmp:
-                lib.set_num_threads(threads)
+                lib.set_num_threads(min(threads, self._most[lib.filepath]))
             _state.limit = limit
         if threads != self._current:
             with self._lock:
                 if threads != self._current:
                     self._current = threads
                     for lib in self._blas:
-                        lib.set_num_threads(threads)
+                        lib.set_num_threads(min(threads, self._most[lib.filepath]))
 
     def restore(self) -> None:
         """Put the process-wide limits back."""
