@@ -30,11 +30,9 @@ static const st_host texts = {"text", free, text_describe, text_bytes};
  * interchangeable. */
 static int text_value(char *s, st_value **out)
 {
-    if (!s)
-        return ST_ENOMEM;
+    if (!s) return ST_ENOMEM;
     int rc = st_value_new(st_alloc_default(), &texts, s, s, strlen(s), out);
-    if (rc != ST_OK)
-        free(s);
+    if (rc != ST_OK) free(s);
     return rc;
 }
 
@@ -63,8 +61,7 @@ static int run_join(st_exec *x, st_error *err)
     const char *a = argument(x, 0), *b = argument(x, 1);
     size_t n = strlen(a) + strlen(b) + 2;
     char *s = malloc(n);
-    if (s)
-        snprintf(s, n, "%s %s", a, b);
+    if (s) snprintf(s, n, "%s %s", a, b);
     return text_value(s, &x->out[0]);
 }
 
@@ -94,8 +91,7 @@ static const st_op op_refuse = {"refuse", 1, PURE, 1, ST_LOGICAL, "fails", run_r
 
 static void must(int rc, const st_error *err)
 {
-    if (rc == ST_OK)
-        return;
+    if (rc == ST_OK) return;
     fprintf(stderr, "%s: %s\n", st_code_text(rc), err ? err->message : "");
     exit(1);
 }
@@ -128,7 +124,7 @@ static st_node *node(st_graph *g, const st_op *op, st_attr **items, size_t n)
     return out;
 }
 
-#define NODE(g, op, ...)                                                                           \
+#define NODE(g, op, ...)                                                                                     \
     node((g), (op), (st_attr *[]){__VA_ARGS__}, sizeof((st_attr *[]){__VA_ARGS__}) / sizeof(st_attr *))
 
 /* -- Running ------------------------------------------------------------------------------- */
@@ -178,8 +174,7 @@ int main(void)
     st_node_release(twice);
     st_node_release(bad);
     for (int i = 0; i < THREADS; i++)
-        if (pthread_create(&threads[i], NULL, work, st_run_retain(run)) != 0)
-            return 1;
+        if (pthread_create(&threads[i], NULL, work, st_run_retain(run)) != 0) return 1;
 
     const char *want[ROOTS] = {"HELLO GRAPH HELLO GRAPH", NULL, "hello graph"};
     int wrong = 0;

@@ -3,8 +3,10 @@
 #include "driver.h"
 
 static const st_op ops[] = {
-    {"a", 1, 0, 1, ST_LOGICAL, "", NULL, NULL}, {"b", 1, ST_P_TAKES_ROWS, 2, ST_LOGICAL, "", NULL, NULL},
-    {"a", 2, 0, 3, ST_LOGICAL, "", NULL, NULL}, {"\"\\\n", 1, 0, 1, ST_LOGICAL, "", NULL, NULL},
+    {"a", 1, 0, 1, ST_LOGICAL, "", NULL, NULL},
+    {"b", 1, ST_P_TAKES_ROWS, 2, ST_LOGICAL, "", NULL, NULL},
+    {"a", 2, 0, 3, ST_LOGICAL, "", NULL, NULL},
+    {"\"\\\n", 1, 0, 1, ST_LOGICAL, "", NULL, NULL},
 };
 
 enum { MOST = 64 };

@@ -3,7 +3,7 @@
 #include "driver.h"
 #include "stratum/lower.h"
 
-#define LOWERED(id, label, n_outputs, properties)                                                  \
+#define LOWERED(id, label, n_outputs, properties)                                                            \
     static const st_op id = {label, 1, properties, n_outputs, ST_LOGICAL, "", NULL, NULL}
 
 LOWERED(op_fit, "fit", 2, ST_P_FITS);
@@ -18,8 +18,8 @@ LOWERED(op_missing, "missing", 1, 0);
 LOWERED(op_subsample, "subsample", 1, 0);
 LOWERED(op_user, "user", 1, 0);
 
-static const st_lower_ops ops = {&op_fit, &op_call, &op_applied, &op_concat_fit, &op_concat,
-                                 &op_select, &op_build, &op_constant, &op_missing, &op_subsample};
+static const st_lower_ops ops = {&op_fit,    &op_call,  &op_applied,  &op_concat_fit, &op_concat,
+                                 &op_select, &op_build, &op_constant, &op_missing,    &op_subsample};
 
 static program *input; /* the host answers from the program, too */
 
@@ -194,7 +194,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 int64_t first = st_scope_first_apply(one, i);
                 CHECK(first == -1 || st_plan_kind(p, (uint32_t)first) == ST_CAP_APPLY);
             }
-            if (byte(&b) % 4 == 0 && st_lower_field(one, i, byte(&b) % 4, &t, &err) == ST_OK) st_attr_release(t);
+            if (byte(&b) % 4 == 0 && st_lower_field(one, i, byte(&b) % 4, &t, &err) == ST_OK)
+                st_attr_release(t);
         }
         CHECK(st_graph_verify(g, NULL) == ST_OK);
     }

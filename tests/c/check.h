@@ -27,39 +27,39 @@ static UNUSED void check_failed(const char *file, int line, const char *what)
     abort();
 }
 
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) check_failed(__FILE__, __LINE__, "not true: " #cond);                         \
+#define CHECK(cond)                                                                                          \
+    do {                                                                                                     \
+        if (!(cond)) check_failed(__FILE__, __LINE__, "not true: " #cond);                                   \
     } while (0)
 
-#define CHECK_INT(got, want)                                                                       \
-    do {                                                                                           \
-        long long got_ = (long long)(got), want_ = (long long)(want);                              \
-        if (got_ != want_) {                                                                       \
-            char text_[300];                                                                       \
-            snprintf(text_, sizeof text_, "%s is %lld, not %lld", #got, got_, want_);              \
-            check_failed(__FILE__, __LINE__, text_);                                               \
-        }                                                                                          \
+#define CHECK_INT(got, want)                                                                                 \
+    do {                                                                                                     \
+        long long got_ = (long long)(got), want_ = (long long)(want);                                        \
+        if (got_ != want_) {                                                                                 \
+            char text_[300];                                                                                 \
+            snprintf(text_, sizeof text_, "%s is %lld, not %lld", #got, got_, want_);                        \
+            check_failed(__FILE__, __LINE__, text_);                                                         \
+        }                                                                                                    \
     } while (0)
 
-#define CHECK_STR(got, want)                                                                       \
-    do {                                                                                           \
-        const char *got_ = (got), *want_ = (want);                                                 \
-        if (strcmp(got_, want_) != 0) {                                                            \
-            fprintf(stderr, "got:\n%s\nwant:\n%s\n", got_, want_);                                 \
-            check_failed(__FILE__, __LINE__, "texts differ: " #got);                               \
-        }                                                                                          \
+#define CHECK_STR(got, want)                                                                                 \
+    do {                                                                                                     \
+        const char *got_ = (got), *want_ = (want);                                                           \
+        if (strcmp(got_, want_) != 0) {                                                                      \
+            fprintf(stderr, "got:\n%s\nwant:\n%s\n", got_, want_);                                           \
+            check_failed(__FILE__, __LINE__, "texts differ: " #got);                                         \
+        }                                                                                                    \
     } while (0)
 
 #define OK(call) CHECK_INT((call), ST_OK)
 
-#define RUN(test)                                                                                  \
-    do {                                                                                           \
-        double from_ = seconds_now();                                                              \
-        test();                                                                                    \
-        check_clean(#test);                                                                        \
-        printf("%-44s %6.3f s\n", #test, seconds_now() - from_);                                   \
-        fflush(stdout);                                                                            \
+#define RUN(test)                                                                                            \
+    do {                                                                                                     \
+        double from_ = seconds_now();                                                                        \
+        test();                                                                                              \
+        check_clean(#test);                                                                                  \
+        printf("%-44s %6.3f s\n", #test, seconds_now() - from_);                                             \
+        fflush(stdout);                                                                                      \
     } while (0)
 
 static UNUSED double seconds_now(void)
@@ -324,7 +324,7 @@ static UNUSED int run_tolerant(st_exec *x, st_error *err)
 
 enum { PURE = ST_P_DETERMINISTIC | ST_P_THREAD_SAFE };
 
-#define OP(id, n_outputs, properties, function)                                                    \
+#define OP(id, n_outputs, properties, function)                                                              \
     static UNUSED const st_op id = {#id, 1, properties, n_outputs, ST_LOGICAL, "for tests", function, NULL}
 
 OP(op_sum, 1, PURE, run_sum);
@@ -389,7 +389,7 @@ static UNUSED void drop_nodes(st_node **n, size_t count)
         st_node_release(n[i]);
 }
 
-#define DROP(...)                                                                                  \
+#define DROP(...)                                                                                            \
     drop_nodes((st_node *[]){__VA_ARGS__}, sizeof((st_node *[]){__VA_ARGS__}) / sizeof(st_node *))
 
 /* -- Text ------------------------------------------------------------------------------------ */

@@ -73,7 +73,7 @@ static int run_first(st_exec *x, st_error *err)
     return give(x, 0, total(x, part(x, 0)));
 }
 
-#define LOWERED(id, label, n_outputs, properties, function)                                        \
+#define LOWERED(id, label, n_outputs, properties, function)                                                  \
     static const st_op id = {label, 1, properties, n_outputs, ST_LOGICAL, "for tests", function, NULL}
 
 LOWERED(lo_fit, "fit", 2, PURE | ST_P_FITS, run_fit);
@@ -89,8 +89,8 @@ LOWERED(lo_subsample, "subsample", 1, PURE, run_first);
 LOWERED(lo_take, "take", 1, PURE | ST_P_TAKES_ROWS, run_sum);
 LOWERED(lo_score, "score", 1, PURE, run_sum);
 
-static const st_lower_ops lower_ops = {&lo_fit, &lo_call, &lo_applied, &lo_concat_fit, &lo_concat,
-                                       &lo_select, &lo_build, &lo_constant, &lo_missing, &lo_subsample};
+static const st_lower_ops lower_ops = {&lo_fit,    &lo_call,  &lo_applied,  &lo_concat_fit, &lo_concat,
+                                       &lo_select, &lo_build, &lo_constant, &lo_missing,    &lo_subsample};
 
 /* What was asked of the host. */
 static int asked_build, asked_flags, asked_seed, asked_match;
@@ -104,7 +104,8 @@ static int host_build(void *ud, st_value *template_, st_attr *params, st_value *
     if (host_fails) return st_fail(err, host_fails, "host");
     long s = 0;
     for (size_t i = 0; i < st_attr_len(params); i++)
-        if (st_attr_type_of(st_attr_item(params, i)) == ST_INT) s += (long)st_attr_as_int(st_attr_item(params, i));
+        if (st_attr_type_of(st_attr_item(params, i)) == ST_INT)
+            s += (long)st_attr_as_int(st_attr_item(params, i));
     return number_new(number_of(template_) + 10 * s, true, out);
 }
 
@@ -165,7 +166,8 @@ static UNUSED uint32_t put(st_plan *p, st_cap_kind kind, const st_op *op, st_att
     return i;
 }
 
-#define KIDS(...) (sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t)), (uint32_t[]){__VA_ARGS__}
+#define KIDS(...)                                                                                            \
+    (sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t)), (uint32_t[]) { __VA_ARGS__ }
 #define NO_KIDS 0, NULL
 
 static UNUSED uint32_t put_var(st_plan *p, const char *name)

@@ -64,7 +64,8 @@ static void containers(void)
     CHECK(!equal(A_EMPTY(ST_SET), A_EMPTY(ST_FROZENSET)));
     CHECK(!equal(A_EMPTY(ST_DICT), A_EMPTY(ST_SET)));
     CHECK(!equal(A_EMPTY(ST_LIST), a_none()));
-    CHECK(!equal(A_DICT(a_str("a"), a_int(1), a_str("b"), a_int(2)), A_DICT(a_str("b"), a_int(2), a_str("a"), a_int(1))));
+    CHECK(!equal(A_DICT(a_str("a"), a_int(1), a_str("b"), a_int(2)),
+                 A_DICT(a_str("b"), a_int(2), a_str("a"), a_int(1))));
     st_attr *s = a_seq(ST_SLICE, 3, (st_attr *[]){a_none(), a_int(3), a_none()});
     CHECK(!equal(s, A_TUPLE(a_none(), a_int(3), a_none())));
     /* Equality goes inside: 1 and True differ at any depth. */

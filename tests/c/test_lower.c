@@ -26,9 +26,12 @@ static void bad_entries(void)
         {ST_CAP_COMPUTE, &op_sum, A_TUPLE(a_slot(0)), later, ST_ECYCLE},
         {ST_CAP_VAR, NULL, A_TUPLE(a_str("x"), a_none(), a_int(0), a_bool(false)), kids, ST_EINVAL},
         {ST_CAP_APPLIED, NULL, A_TUPLE(a_int(1)), kids, ST_EINVAL},
-        {ST_CAP_MATCH, NULL, A_TUPLE(a_slot(0), A_TUPLE(a_int(1)), A_EMPTY(ST_TUPLE), a_none(), a_bool(false)), kids, ST_EINVAL},
-        {ST_CAP_MATCH, NULL, A_TUPLE(a_slot(0), a_int(1), a_int(1), a_none(), a_bool(false)), kids, ST_EINVAL},
-        {ST_CAP_MATCH, NULL, A_TUPLE(a_slot(0), A_TUPLE(a_int(1)), A_TUPLE(a_int(1)), a_none(), a_none()), kids, ST_EINVAL},
+        {ST_CAP_MATCH, NULL,
+         A_TUPLE(a_slot(0), A_TUPLE(a_int(1)), A_EMPTY(ST_TUPLE), a_none(), a_bool(false)), kids, ST_EINVAL},
+        {ST_CAP_MATCH, NULL, A_TUPLE(a_slot(0), a_int(1), a_int(1), a_none(), a_bool(false)), kids,
+         ST_EINVAL},
+        {ST_CAP_MATCH, NULL, A_TUPLE(a_slot(0), A_TUPLE(a_int(1)), A_TUPLE(a_int(1)), a_none(), a_none()),
+         kids, ST_EINVAL},
         {ST_CAP_CHOICE, NULL, A_TUPLE(a_none(), A_EMPTY(ST_LIST)), kids, ST_EINVAL},
         {ST_CAP_CHOICE, NULL, A_TUPLE(a_int(1), A_LIST(a_int(5))), kids, ST_EINVAL},
         {ST_CAP_CHOICE, NULL, A_TUPLE(a_none(), a_int(5)), kids, ST_EINVAL},
@@ -99,8 +102,10 @@ static void variables_and_values(void)
     st_graph *g = new_graph();
     st_plan *p = new_plan(g);
     uint32_t x = put_var(p, "x");
-    uint32_t has = put(p, ST_CAP_VAR, NULL, A_TUPLE(a_str("h"), a_int(5), a_bool(true), a_bool(false)), NO_KIDS);
-    uint32_t def = put(p, ST_CAP_VAR, NULL, A_TUPLE(a_str("d"), a_int(6), a_bool(true), a_bool(true)), NO_KIDS);
+    uint32_t has =
+        put(p, ST_CAP_VAR, NULL, A_TUPLE(a_str("h"), a_int(5), a_bool(true), a_bool(false)), NO_KIDS);
+    uint32_t def =
+        put(p, ST_CAP_VAR, NULL, A_TUPLE(a_str("d"), a_int(6), a_bool(true), a_bool(true)), NO_KIDS);
     uint32_t val = put(p, ST_CAP_VALUE, NULL, A_TUPLE(A_LIST(a_slot(0), a_slot(1))), KIDS(has, def));
     uint32_t sum = put_sum(p, x, val, 1);
     uint32_t mode = put(p, ST_CAP_MODE, NULL, A_EMPTY(ST_TUPLE), NO_KIDS);
@@ -108,7 +113,9 @@ static void variables_and_values(void)
     uint32_t told = put(p, ST_CAP_COMPUTE, &op_sum, A_TUPLE(a_slot(0)), KIDS(mode));
 
     st_scope *s = new_scope(p, "fit", NULL);
-    expect_plan(g, s, sum, "%1 = missing('variable', 'x')\n%2 = missing('variable', 'h')\n%3 = op_sum(%1, [%2, 6], 1)\n");
+    expect_plan(
+        g, s, sum,
+        "%1 = missing('variable', 'x')\n%2 = missing('variable', 'h')\n%3 = op_sum(%1, [%2, 6], 1)\n");
     expect_error(g, s, sum, -1);
     expect_plan(g, s, told, "%1 = op_sum('fit')\n");
     st_scope_free(s);
@@ -152,9 +159,10 @@ static void applying(void)
     bind(fit, x, a_int(1));
     bind(fit, y, a_int(2));
     /* The last one is only fitted; the other's output is needed. */
-    expect_plan(g, fit, m,
-                "%1 = fit('fit_transform', #1, 1, 2, False, None, None, False, False, False, None, None, False)\n"
-                "%2 = fit('fit', #2, %1, 2, False, None, None, False, False, False, None, None, False)\n");
+    expect_plan(
+        g, fit, m,
+        "%1 = fit('fit_transform', #1, 1, 2, False, None, None, False, False, False, None, None, False)\n"
+        "%2 = fit('fit', #2, %1, 2, False, None, None, False, False, False, None, None, False)\n");
     CHECK_INT(asked_flags, 2);
     CHECK(st_scope_state(fit, t) && st_scope_state(fit, m) && !st_scope_state(fit, x));
     CHECK_INT(st_attr_as_ref(st_scope_state(fit, t)).port, 1);
@@ -164,36 +172,40 @@ static void applying(void)
 
     st_scope *both = new_scope(p, "fit_transform", NULL); /* shares the fits */
     OK(st_scope_inherit(both, fit));
-    expect_plan(g, both, m,
-                "%1 = fit('fit_transform', #1, 1, 2, False, None, None, False, False, False, None, None, False)\n"
-                "%2 = fit('fit', #2, %1, 2, False, None, None, False, False, False, None, None, False)\n"
-                "%3 = call('transform', True, %2.1, %1, None, False, None)\n");
+    expect_plan(
+        g, both, m,
+        "%1 = fit('fit_transform', #1, 1, 2, False, None, None, False, False, False, None, None, False)\n"
+        "%2 = fit('fit', #2, %1, 2, False, None, None, False, False, False, None, None, False)\n"
+        "%3 = call('transform', True, %2.1, %1, None, False, None)\n");
     CHECK(st_attr_as_ref(st_scope_state(both, m)).node == model);
     CHECK_INT(asked_flags, 2); /* asked once for all scopes */
 
     st_scope *predict = new_scope(p, "predict", fit);
     bind(predict, x, a_int(7));
-    expect_plan(g, predict, m,
-                "%1 = fit('fit_transform', #1, 1, 2, False, None, None, False, False, False, None, None, False)\n"
-                "%2 = fit('fit', #2, %1, 2, False, None, None, False, False, False, None, None, False)\n"
-                "%3 = call('transform', True, %1.1, 7, None, False, None)\n"
-                "%4 = call('predict', False, %2.1, %3, None, False, None)\n");
+    expect_plan(
+        g, predict, m,
+        "%1 = fit('fit_transform', #1, 1, 2, False, None, None, False, False, False, None, None, False)\n"
+        "%2 = fit('fit', #2, %1, 2, False, None, None, False, False, False, None, None, False)\n"
+        "%3 = call('transform', True, %1.1, 7, None, False, None)\n"
+        "%4 = call('predict', False, %2.1, %3, None, False, None)\n");
     st_scope *score = new_scope(p, "score", fit); /* only the last one sees y, which is not there */
     bind(score, x, a_int(7));
     expect_error(g, score, m, -1);
     bind(score, y, a_int(1));
     st_scope *t_alone = new_scope(p, "transform", fit);
     bind(t_alone, x, a_int(7));
-    expect_plan(g, t_alone, t,
-                "%1 = fit('fit_transform', #1, 1, 2, False, None, None, False, False, False, None, None, False)\n"
-                "%2 = call('transform', False, %1.1, 7, None, False, None)\n");
+    expect_plan(
+        g, t_alone, t,
+        "%1 = fit('fit_transform', #1, 1, 2, False, None, None, False, False, False, None, None, False)\n"
+        "%2 = call('transform', False, %1.1, 7, None, False, None)\n");
     /* state of t: 1000 + 1 + 6, its output 1008; of m: 2000 + 1008 + 6 = 3014 */
     expect_value(g, fit, m, 3014 + 1008);
     expect_value(g, predict, m, 3014 + 1007 + 7);
-    expect_plan(g, predict, est,
-                "%1 = fit('fit_transform', #1, 1, 2, False, None, None, False, False, False, None, None, False)\n"
-                "%2 = fit('fit', #2, %1, 2, False, None, None, False, False, False, None, None, False)\n"
-                "%3 = applied(%2.1)\n");
+    expect_plan(
+        g, predict, est,
+        "%1 = fit('fit_transform', #1, 1, 2, False, None, None, False, False, False, None, None, False)\n"
+        "%2 = fit('fit', #2, %1, 2, False, None, None, False, False, False, None, None, False)\n"
+        "%3 = applied(%2.1)\n");
     expect_value(g, predict, est, 3014);
     expect_value(g, both, est, 3014);
     /* Never fitted. */
@@ -253,8 +265,8 @@ static void keyword_arguments(void)
     uint32_t a = put(p, ST_CAP_APPLY, NULL,
                      A_TUPLE(a_slot(0), a_number(PREDICTOR), a_none(), a_none(), a_none(), a_bool(false),
                              a_bool(false), a_bool(false),
-                             A_DICT(a_str("fit"), A_DICT(a_str("w"), a_slot(1)), a_str("predict"), A_DICT(a_str("q"), a_int(3)),
-                                    a_str("score"), a_none()),
+                             A_DICT(a_str("fit"), A_DICT(a_str("w"), a_slot(1)), a_str("predict"),
+                                    A_DICT(a_str("q"), a_int(3)), a_str("score"), a_none()),
                              a_bool(false)),
                      KIDS(x, w));
     st_scope *s = new_scope(p, "fit", NULL), *t = new_scope(p, "predict", s), *u = new_scope(p, "score", s);
@@ -262,12 +274,16 @@ static void keyword_arguments(void)
     bind(s, w, a_int(2));
     bind(t, x, a_int(3));
     bind(u, x, a_int(3));
-    expect_plan(g, s, a, "%1 = fit('fit', #2, 1, None, False, None, None, False, False, False, {'fit': {'w': 2}}, None, False)\n");
+    expect_plan(g, s, a,
+                "%1 = fit('fit', #2, 1, None, False, None, None, False, False, False, {'fit': {'w': 2}}, "
+                "None, False)\n");
     expect_plan(g, t, a,
-                "%1 = fit('fit', #2, 1, None, False, None, None, False, False, False, {'fit': {'w': 2}}, None, False)\n"
+                "%1 = fit('fit', #2, 1, None, False, None, None, False, False, False, {'fit': {'w': 2}}, "
+                "None, False)\n"
                 "%2 = call('predict', False, %1.1, 3, None, False, {'predict': {'q': 3}})\n");
     expect_plan(g, u, a,
-                "%1 = fit('fit', #2, 1, None, False, None, None, False, False, False, {'fit': {'w': 2}}, None, False)\n"
+                "%1 = fit('fit', #2, 1, None, False, None, None, False, False, False, {'fit': {'w': 2}}, "
+                "None, False)\n"
                 "%2 = call('score', False, %1.1, 3, None, False, {'predict': {'q': 3}})\n");
     st_scope_free(u);
     st_scope_free(t);
@@ -281,7 +297,8 @@ static void concat_freeze_subsample(void)
     st_graph *g = new_graph();
     st_plan *p = new_plan(g);
     uint32_t x = put_var(p, "x");
-    uint32_t c = put(p, ST_CAP_CONCAT, NULL, A_TUPLE(a_slot(0), A_LIST(a_slot(0), a_int(5)), a_int(1)), KIDS(x));
+    uint32_t c =
+        put(p, ST_CAP_CONCAT, NULL, A_TUPLE(a_slot(0), A_LIST(a_slot(0), a_int(5)), a_int(1)), KIDS(x));
     uint32_t f = put(p, ST_CAP_FREEZE, NULL, A_TUPLE(a_slot(0)), KIDS(c));
     uint32_t q = put(p, ST_CAP_ASK_SUBSAMPLE, NULL, A_EMPTY(ST_TUPLE), NO_KIDS);
     uint32_t u = put(p, ST_CAP_SUBSAMPLE, NULL, A_TUPLE(a_slot(0), a_int(10), a_str("head")), KIDS(f));
@@ -297,15 +314,18 @@ static void concat_freeze_subsample(void)
     expect_plan(g, t, c, "%1 = concat_fit(1, [1, 5], 1)\n%2 = concat(2, [2, 5], 1, %1.1)\n");
     expect_value(g, t, f, 7); /* the value it had when fitted */
     expect_plan(g, t, told,
-                "%1 = concat_fit(1, [1, 5], 1)\n%2 = subsample(%1, 10, 'head', False, None)\n%3 = op_sum(False, %2)\n");
+                "%1 = concat_fit(1, [1, 5], 1)\n%2 = subsample(%1, 10, 'head', False, None)\n%3 = "
+                "op_sum(False, %2)\n");
     st_scope_free(t);
     OK(st_scope_new(p, "fit", ST_SCOPE_SUBSAMPLE, 42, NULL, &t));
     bind(t, x, a_int(2));
-    expect_plan(g, t, told,
-                "%1 = concat_fit(2, [2, 5], 1)\n%2 = subsample(%1, 10, 'head', True, 42)\n%3 = op_sum(True, %2)\n");
+    expect_plan(
+        g, t, told,
+        "%1 = concat_fit(2, [2, 5], 1)\n%2 = subsample(%1, 10, 'head', True, 42)\n%3 = op_sum(True, %2)\n");
     expect_error(g, n, f, -1);
     expect_error(g, n, c, -1);
-    expect_plan(g, n, f, "%1 = missing('attribute', ''FreezeAfterFit' object has no attribute 'value_...')\n");
+    expect_plan(g, n, f,
+                "%1 = missing('attribute', ''FreezeAfterFit' object has no attribute 'value_...')\n");
     st_scope_free(n);
     st_scope_free(t);
     st_scope_free(s);
@@ -318,13 +338,16 @@ static void choices(void)
     st_graph *g = new_graph();
     st_plan *p = new_plan(g);
     uint32_t x = put_var(p, "x"), boom = put(p, ST_CAP_COMPUTE, &op_boom, A_TUPLE(a_int(7)), NO_KIDS);
-    uint32_t c = put(p, ST_CAP_CHOICE, NULL, A_TUPLE(a_int(1), A_LIST(a_slot(1), a_slot(0), a_int(30))), KIDS(x, boom));
+    uint32_t c = put(p, ST_CAP_CHOICE, NULL, A_TUPLE(a_int(1), A_LIST(a_slot(1), a_slot(0), a_int(30))),
+                     KIDS(x, boom));
     uint32_t open = put(p, ST_CAP_CHOICE, NULL, A_TUPLE(a_none(), A_TUPLE(a_int(4), a_int(5))), NO_KIDS);
     uint32_t n = put(p, ST_CAP_NUMBER, NULL, A_TUPLE(a_int(8), a_int(9)), NO_KIDS);
     uint32_t d = put(p, ST_CAP_NUMBER, NULL, A_TUPLE(a_int(8), a_none()), NO_KIDS);
-    uint32_t m = put(p, ST_CAP_CHOICE_MATCH, NULL, A_TUPLE(a_slot(0), A_LIST(a_int(100), a_int(200), a_slot(1))), KIDS(c, x));
-    uint32_t all = put(p, ST_CAP_COMPUTE, &op_sum, A_TUPLE(a_slot(0), a_slot(1), a_slot(2), a_slot(3), a_slot(4)),
-                       KIDS(c, open, n, d, m));
+    uint32_t m = put(p, ST_CAP_CHOICE_MATCH, NULL,
+                     A_TUPLE(a_slot(0), A_LIST(a_int(100), a_int(200), a_slot(1))), KIDS(c, x));
+    uint32_t all =
+        put(p, ST_CAP_COMPUTE, &op_sum, A_TUPLE(a_slot(0), a_slot(1), a_slot(2), a_slot(3), a_slot(4)),
+            KIDS(c, open, n, d, m));
     st_scope *s = new_scope(p, "fit", NULL);
     bind(s, x, a_int(1));
     expect_value(g, s, all, 1 + 4 + 9 + 8 + 200); /* chosen already, or the first; numbers likewise */
@@ -365,10 +388,12 @@ static void estimators(void)
     st_plan *p = new_plan(g);
     uint32_t x = put_var(p, "x");
     uint32_t c = put(p, ST_CAP_CHOICE, NULL, A_TUPLE(a_none(), A_LIST(a_int(4), a_int(5))), NO_KIDS);
-    uint32_t e = put(p, ST_CAP_ESTIMATOR, NULL, A_TUPLE(a_number(TRANSFORMER), A_DICT(a_str("alpha"), a_slot(0))), KIDS(c));
-    uint32_t live = put(p, ST_CAP_ESTIMATOR, NULL, A_TUPLE(a_number(TRANSFORMER), A_DICT(a_str("alpha"), a_slot(0))), KIDS(x));
-    st_attr *fields = A_TUPLE(a_slot(0), a_slot(1), a_none(), a_none(), a_none(), a_bool(false), a_bool(false),
-                              a_bool(true), a_none(), a_bool(false));
+    uint32_t e = put(p, ST_CAP_ESTIMATOR, NULL,
+                     A_TUPLE(a_number(TRANSFORMER), A_DICT(a_str("alpha"), a_slot(0))), KIDS(c));
+    uint32_t live = put(p, ST_CAP_ESTIMATOR, NULL,
+                        A_TUPLE(a_number(TRANSFORMER), A_DICT(a_str("alpha"), a_slot(0))), KIDS(x));
+    st_attr *fields = A_TUPLE(a_slot(0), a_slot(1), a_none(), a_none(), a_none(), a_bool(false),
+                              a_bool(false), a_bool(true), a_none(), a_bool(false));
     uint32_t a = put(p, ST_CAP_APPLY, NULL, st_attr_retain(fields), KIDS(x, e));
     uint32_t b = put(p, ST_CAP_APPLY, NULL, fields, KIDS(x, live));
     for (int k = 0; k < 4; k++) {
@@ -385,8 +410,10 @@ static void estimators(void)
     st_node *one = leaf(g, 1);
     bind(s, x, a_ref(one, 0));
     DROP(one);
-    expect_plan(g, s, b, "%1 = op_sum(1)\n%2 = build(#1, {'alpha': %1})\n"
-                         "%3 = fit('fit_transform', %2, %1, None, True, None, None, False, False, False, None, None, False)\n");
+    expect_plan(g, s, b,
+                "%1 = op_sum(1)\n%2 = build(#1, {'alpha': %1})\n"
+                "%3 = fit('fit_transform', %2, %1, None, True, None, None, False, False, False, None, None, "
+                "False)\n");
     CHECK_INT(asked_build, 2);
     CHECK_INT(st_node_flags(st_attr_as_ref(st_scope_state(s, b)).node), ST_N_CALLER);
     st_scope_free(s);
@@ -407,7 +434,7 @@ static void conditions(void)
     st_graph *g = new_graph();
     st_plan *p = new_plan(g);
     uint32_t x = put_var(p, "x"), c = put_var(p, "c");
-    uint32_t both = put_apply(p, x, 11, -1);                             /* read by both branches */
+    uint32_t both = put_apply(p, x, 11, -1); /* read by both branches */
     uint32_t left = put_apply(p, both, 21, -1), right = put_apply(p, both, 31, -1);
     uint32_t i = put_if(p, c, left, right), after = put_apply(p, i, 41, -1);
     for (int way = 0; way < 4; way++) {
@@ -458,10 +485,12 @@ static void matches(void)
     uint32_t x = put_var(p, "x"), q = put_var(p, "q");
     uint32_t a = put_apply(p, x, 11, -1), b = put_apply(p, x, 21, -1), d = put_apply(p, x, 31, -1);
     uint32_t m = put(p, ST_CAP_MATCH, NULL,
-                     A_TUPLE(a_slot(0), A_TUPLE(a_int(5), a_int(6)), A_TUPLE(a_slot(1), a_slot(2)), a_slot(3), a_bool(true)),
+                     A_TUPLE(a_slot(0), A_TUPLE(a_int(5), a_int(6)), A_TUPLE(a_slot(1), a_slot(2)), a_slot(3),
+                             a_bool(true)),
                      KIDS(q, a, b, d));
     uint32_t strict = put(p, ST_CAP_MATCH, NULL,
-                          A_TUPLE(a_slot(0), A_TUPLE(a_int(5), a_int(6)), A_TUPLE(a_slot(1), a_slot(2)), a_none(), a_bool(false)),
+                          A_TUPLE(a_slot(0), A_TUPLE(a_int(5), a_int(6)), A_TUPLE(a_slot(1), a_slot(2)),
+                                  a_none(), a_bool(false)),
                           KIDS(q, a, b));
     static const long queries[] = {5, 6, 7};
     static const uint32_t taken[] = {11, 21, 31};
@@ -586,8 +615,9 @@ static void failing_host(void)
     uint32_t x = put_var(p, "x");
     uint32_t c = put(p, ST_CAP_CHOICE, NULL, A_TUPLE(a_none(), A_LIST(a_int(4), a_int(5))), NO_KIDS);
     uint32_t cm = put(p, ST_CAP_CHOICE_MATCH, NULL, A_TUPLE(a_slot(0), A_LIST(a_int(1), a_int(2))), KIDS(c));
-    uint32_t entries[] = {put_apply(p, x, TRANSFORMER, -1), put_apply(p, x, UNSEEDED, -1),
-                          put(p, ST_CAP_ESTIMATOR, NULL, A_TUPLE(a_number(1), A_DICT(a_str("a"), a_int(1))), NO_KIDS), cm};
+    uint32_t entries[] = {
+        put_apply(p, x, TRANSFORMER, -1), put_apply(p, x, UNSEEDED, -1),
+        put(p, ST_CAP_ESTIMATOR, NULL, A_TUPLE(a_number(1), A_DICT(a_str("a"), a_int(1))), NO_KIDS), cm};
     for (int k = 0; k < 4; k++) {
         st_scope *s = new_scope(p, "fit", NULL);
         bind(s, x, a_int(1));
@@ -628,10 +658,11 @@ static void cross_validation(void)
     st_graph *g = new_graph();
     st_plan *p = new_plan(g);
     uint32_t x = put_var(p, "x"), y = put_var(p, "y"), t = put_apply(p, x, TRANSFORMER, -1);
-    uint32_t c = put(p, ST_CAP_CHOICE, NULL, A_TUPLE(a_none(), A_LIST(a_number(PREDICTOR), a_number(PREDICTOR + 10))), NO_KIDS);
+    uint32_t c = put(p, ST_CAP_CHOICE, NULL,
+                     A_TUPLE(a_none(), A_LIST(a_number(PREDICTOR), a_number(PREDICTOR + 10))), NO_KIDS);
     uint32_t m = put(p, ST_CAP_APPLY, NULL,
-                     A_TUPLE(a_slot(0), a_slot(1), a_slot(2), a_none(), a_none(), a_bool(false), a_bool(false),
-                             a_bool(false), a_none(), a_bool(false)),
+                     A_TUPLE(a_slot(0), a_slot(1), a_slot(2), a_none(), a_none(), a_bool(false),
+                             a_bool(false), a_bool(false), a_none(), a_bool(false)),
                      KIDS(t, c, y));
     uint32_t modes = 3; /* predict, predict_proba */
     st_cv_ops ops = {&lo_take, &lo_score};
@@ -670,7 +701,9 @@ static void cross_validation(void)
         /* one transformer for a fold, whatever the candidates */
         st_scope *a = st_cv_scope(cv, 0, f), *b = st_cv_scope(cv, 1, f);
         CHECK(st_attr_as_ref(st_scope_state(a, t)).node == st_attr_as_ref(st_scope_state(b, t)).node);
-        if (f) CHECK(st_attr_as_ref(st_scope_state(a, t)).node != st_attr_as_ref(st_scope_state(st_cv_scope(cv, 0, f - 1), t)).node);
+        if (f)
+            CHECK(st_attr_as_ref(st_scope_state(a, t)).node !=
+                  st_attr_as_ref(st_scope_state(st_cv_scope(cv, 0, f - 1), t)).node);
         CHECK(st_node_flags(st_cv_ref(cv, 0, f, ST_CV_FIT).node) & ST_N_VARIES);
         CHECK(!(st_node_flags(st_cv_ref(cv, 0, f, ST_CV_TEST).node) & ST_N_CALLER));
     }
@@ -724,11 +757,11 @@ static bool plain(const model *m, side *s, uint32_t i)
     const side *f = s->fits ? s : s->fitted;
     long v = 0;
     bool ok = true;
-#define NEED(child)                                                                                \
-    if (!plain(m, s, child)) {                                                                     \
-        v = s->value[child];                                                                       \
-        ok = false;                                                                                \
-        break;                                                                                     \
+#define NEED(child)                                                                                          \
+    if (!plain(m, s, child)) {                                                                               \
+        v = s->value[child];                                                                                 \
+        ok = false;                                                                                          \
+        break;                                                                                               \
     }
     switch (e->kind) {
     case ST_CAP_VAR: v = s->vars[i]; break;
@@ -793,7 +826,8 @@ static void random_plan(uint64_t seed)
     for (uint32_t i = 0; i < n; i++) {
         model *e = &m[i];
         /* recent entries more often: deep plans whose branches share */
-#define CHILD (uint32_t)(random_next(&seed) % 3 ? i - 1 - random_next(&seed) % (i < 5 ? i : 5) : random_next(&seed) % i)
+#define CHILD                                                                                                \
+    (uint32_t)(random_next(&seed) % 3 ? i - 1 - random_next(&seed) % (i < 5 ? i : 5) : random_next(&seed) % i)
         *e = (model){.k = (long)(random_next(&seed) % 5)};
         if (i < N_VARS) {
             e->kind = ST_CAP_VAR;
@@ -809,7 +843,8 @@ static void random_plan(uint64_t seed)
         case 2:
             e->kind = ST_CAP_COMPUTE;
             e->boom = random_next(&seed) % 12 == 0;
-            put(p, e->kind, e->boom ? &op_boom : &op_sum, A_TUPLE(a_slot(0), a_slot(1), a_int(e->k)), KIDS(e->a, e->b));
+            put(p, e->kind, e->boom ? &op_boom : &op_sum, A_TUPLE(a_slot(0), a_slot(1), a_int(e->k)),
+                KIDS(e->a, e->b));
             break;
         case 3:
         case 4:
@@ -827,7 +862,8 @@ static void random_plan(uint64_t seed)
             e->a = (uint32_t)(random_next(&seed) % N_VARS);
             e->has_default = random_next(&seed) % 2;
             put(p, e->kind, NULL,
-                A_TUPLE(a_slot(0), A_TUPLE(a_int(0), a_int(1)), A_TUPLE(a_slot(1), a_slot(2)), a_slot(2), a_bool(e->has_default)),
+                A_TUPLE(a_slot(0), A_TUPLE(a_int(0), a_int(1)), A_TUPLE(a_slot(1), a_slot(2)), a_slot(2),
+                        a_bool(e->has_default)),
                 KIDS(e->a, e->b, e->c));
             break;
         default:

@@ -15,9 +15,9 @@ static st_attr *kept(int rc, st_attr *t)
     return NULL;
 }
 
-#define BUILD(call)                                                                                \
-    st_attr *t = NULL;                                                                             \
-    int rc = failure ? ST_OK : (call);                                                             \
+#define BUILD(call)                                                                                          \
+    st_attr *t = NULL;                                                                                       \
+    int rc = failure ? ST_OK : (call);                                                                       \
     return failure ? NULL : kept(rc, t)
 
 static st_attr *b_none(void) { BUILD(st_attr_none(&meter, &t)); }
@@ -93,9 +93,12 @@ static void build(void)
     if (!good(st_graph_new(&meter, &g))) return;
     for (int i = 0; i < N && !failure; i++) {
         if (i < 2)
-            n[i] = b_node(g, &op_two, B_TUPLE(b_int(i), b_number(i), b_str("text"), B_LIST(b_none(), b_bool(true))));
+            n[i] = b_node(g, &op_two,
+                          B_TUPLE(b_int(i), b_number(i), b_str("text"), B_LIST(b_none(), b_bool(true))));
         else
-            n[i] = b_node(g, &op_sum, B_TUPLE(b_ref(n[i - 1], 0), b_ref(n[i - 2], 0), B_DICT(b_str("k"), b_ref(n[i / 2], 0))));
+            n[i] = b_node(
+                g, &op_sum,
+                B_TUPLE(b_ref(n[i - 1], 0), b_ref(n[i - 2], 0), B_DICT(b_str("k"), b_ref(n[i / 2], 0))));
     }
     if (!failure) { /* a node of many inputs */
         st_attr *items[40];
@@ -123,7 +126,8 @@ static void build(void)
 
 /* -- Lowering ---------------------------------------------------------------------------------- */
 
-static uint32_t b_put(st_plan *p, st_cap_kind kind, const st_op *op, st_attr *fields, size_t n, const uint32_t *kids)
+static uint32_t b_put(st_plan *p, st_cap_kind kind, const st_op *op, st_attr *fields, size_t n,
+                      const uint32_t *kids)
 {
     uint32_t i = 0;
     if (!failure) good(st_plan_add(p, kind, op, fields, kids, n, 0, NULL, &i, NULL));
@@ -149,14 +153,17 @@ static uint32_t some_plan(st_plan *p, uint32_t *x, uint32_t *c)
 {
     *x = b_put(p, ST_CAP_VAR, NULL, B_TUPLE(b_str("x"), b_none(), b_bool(false), b_bool(false)), NO_KIDS);
     *c = b_put(p, ST_CAP_CHOICE, NULL, B_TUPLE(b_none(), B_LIST(b_int(1), b_int(2))), NO_KIDS);
-    uint32_t e = b_put(p, ST_CAP_ESTIMATOR, NULL, B_TUPLE(b_number(TRANSFORMER), B_DICT(b_str("a"), b_slot(0))), KIDS(*c));
+    uint32_t e = b_put(p, ST_CAP_ESTIMATOR, NULL,
+                       B_TUPLE(b_number(TRANSFORMER), B_DICT(b_str("a"), b_slot(0))), KIDS(*c));
     uint32_t a = b_apply(p, b_slot(1), *x, e), b = b_apply(p, b_number(UNSEEDED), a, a);
     uint32_t f = b_put(p, ST_CAP_FREEZE, NULL, B_TUPLE(b_slot(0)), KIDS(b));
     uint32_t i = b_put(p, ST_CAP_IF, NULL, B_TUPLE(b_slot(0), b_slot(1), b_slot(2)), KIDS(*x, f, a));
     uint32_t m = b_put(p, ST_CAP_MATCH, NULL,
-                       B_TUPLE(b_slot(0), B_TUPLE(b_int(5)), B_TUPLE(b_slot(1)), b_slot(2), b_bool(true)), KIDS(*x, i, b));
+                       B_TUPLE(b_slot(0), B_TUPLE(b_int(5)), B_TUPLE(b_slot(1)), b_slot(2), b_bool(true)),
+                       KIDS(*x, i, b));
     uint32_t k = b_put(p, ST_CAP_CONCAT, NULL, B_TUPLE(b_slot(0), B_LIST(b_slot(1)), b_int(1)), KIDS(m, a));
-    uint32_t live = b_put(p, ST_CAP_ESTIMATOR, NULL, B_TUPLE(b_number(TRANSFORMER), B_DICT(b_str("a"), b_slot(0))), KIDS(*x));
+    uint32_t live = b_put(p, ST_CAP_ESTIMATOR, NULL,
+                          B_TUPLE(b_number(TRANSFORMER), B_DICT(b_str("a"), b_slot(0))), KIDS(*x));
     uint32_t l = b_apply(p, b_slot(1), k, live);
     uint32_t u = b_put(p, ST_CAP_SUBSAMPLE, NULL, B_TUPLE(b_slot(0), b_int(3), b_str("head")), KIDS(l));
     return b_apply(p, b_number(PREDICTOR), u, u);

@@ -10,11 +10,13 @@ static void texts(void)
     st_attr *bytes;
     OK(st_attr_bytes(&meter, "abc", 3, &bytes));
     st_attr *slice = a_seq(ST_SLICE, 3, (st_attr *[]){a_none(), a_int(3), a_none()});
-    st_attr *set = a_seq(ST_SET, 1, (st_attr *[]){a_int(1)}), *frozen = a_seq(ST_FROZENSET, 1, (st_attr *[]){a_int(2)});
-    st_node *n = node(g, &op_sum,
-                      A_TUPLE(a_ref(two, 1), a_ref(x, 0), a_bool(true), a_float(1), a_float(0.1), a_float(-0.0),
-                              a_str("a\"b\\c\nd"), a_none(), bytes, slice,
-                              A_DICT(a_str("k"), A_LIST(a_int(-2))), a_number(5), set, frozen, A_EMPTY(ST_TUPLE)));
+    st_attr *set = a_seq(ST_SET, 1, (st_attr *[]){a_int(1)}),
+            *frozen = a_seq(ST_FROZENSET, 1, (st_attr *[]){a_int(2)});
+    st_node *n =
+        node(g, &op_sum,
+             A_TUPLE(a_ref(two, 1), a_ref(x, 0), a_bool(true), a_float(1), a_float(0.1), a_float(-0.0),
+                     a_str("a\"b\\c\nd"), a_none(), bytes, slice, A_DICT(a_str("k"), A_LIST(a_int(-2))),
+                     a_number(5), set, frozen, A_EMPTY(ST_TUPLE)));
     st_ref r = {n, 0};
     text t = {0};
     OK(st_graph_print(g, &r, 1, to_text, &t));
@@ -126,14 +128,23 @@ static void encoding(void)
     st_graph *g = new_graph();
     st_node *x = leaf(g, 1), *y = leaf(g, 2);
     st_node *n[] = {
-        node(g, &op_sum, A_TUPLE(a_int(1), a_int(2))), node(g, &op_sum, A_TUPLE(a_int(2), a_int(1))),
-        node(g, &op_sum, A_LIST(a_int(1), a_int(2))), node(g, &op_sum, A_TUPLE(a_float(1), a_int(2))),
-        node(g, &op_sum, A_TUPLE(a_bool(true), a_int(2))), node(g, &op_sum, A_TUPLE(A_TUPLE(a_int(1)), a_int(2))),
-        node(g, &op_sum, A_TUPLE(a_int(1), A_TUPLE(a_int(2)))), node(g, &op_sum, A_TUPLE(a_str("ab"), a_str("c"))),
-        node(g, &op_sum, A_TUPLE(a_str("a"), a_str("bc"))), node(g, &op_gil, A_TUPLE(a_int(1), a_int(2))),
-        node(g, &op_sum, A_TUPLE(a_number(1))), node(g, &op_sum, A_TUPLE(a_none())),
-        node(g, &op_sum, A_TUPLE(a_float(0.0))), node(g, &op_sum, A_TUPLE(a_float(-0.0))),
-        add(g, x, y), add(g, y, x), add(g, x, x),
+        node(g, &op_sum, A_TUPLE(a_int(1), a_int(2))),
+        node(g, &op_sum, A_TUPLE(a_int(2), a_int(1))),
+        node(g, &op_sum, A_LIST(a_int(1), a_int(2))),
+        node(g, &op_sum, A_TUPLE(a_float(1), a_int(2))),
+        node(g, &op_sum, A_TUPLE(a_bool(true), a_int(2))),
+        node(g, &op_sum, A_TUPLE(A_TUPLE(a_int(1)), a_int(2))),
+        node(g, &op_sum, A_TUPLE(a_int(1), A_TUPLE(a_int(2)))),
+        node(g, &op_sum, A_TUPLE(a_str("ab"), a_str("c"))),
+        node(g, &op_sum, A_TUPLE(a_str("a"), a_str("bc"))),
+        node(g, &op_gil, A_TUPLE(a_int(1), a_int(2))),
+        node(g, &op_sum, A_TUPLE(a_number(1))),
+        node(g, &op_sum, A_TUPLE(a_none())),
+        node(g, &op_sum, A_TUPLE(a_float(0.0))),
+        node(g, &op_sum, A_TUPLE(a_float(-0.0))),
+        add(g, x, y),
+        add(g, y, x),
+        add(g, x, x),
     };
     size_t k = sizeof n / sizeof *n;
     for (size_t i = 0; i < k; i++) {

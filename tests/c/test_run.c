@@ -6,13 +6,13 @@
 /* Every scenario runs on the driving thread alone and on one, two and four workers. */
 static int workers;
 
-#define ON_ALL(test)                                                                               \
-    do {                                                                                           \
-        static const int counts_[] = {0, 1, 2, 4};                                                 \
-        for (int k_ = 0; k_ < 4; k_++) {                                                           \
-            workers = counts_[k_];                                                                 \
-            RUN(test);                                                                             \
-        }                                                                                          \
+#define ON_ALL(test)                                                                                         \
+    do {                                                                                                     \
+        static const int counts_[] = {0, 1, 2, 4};                                                           \
+        for (int k_ = 0; k_ < 4; k_++) {                                                                     \
+            workers = counts_[k_];                                                                           \
+            RUN(test);                                                                                       \
+        }                                                                                                    \
     } while (0)
 
 static long ran(void) { return atomic_exchange(&executed, 0); }
@@ -431,7 +431,8 @@ static void branch_not_taken_never_runs(void)
     st_node *a = node(g, &op_pick, A_TUPLE(a_ref(one, 0), a_ref(boom, 0), a_ref(fine, 0)));
     st_node *b = node(g, &op_pick, A_TUPLE(a_ref(zero, 0), a_ref(boom, 0), a_ref(fine, 0)));
     st_node *c = node(g, &op_pick, A_TUPLE(a_ref(boom, 0), a_ref(fine, 0)));
-    st_node *d = node(g, &op_pick, A_TUPLE(a_ref(one, 0), a_ref(boom, 0), a_ref(one, 0))); /* the condition itself */
+    st_node *d =
+        node(g, &op_pick, A_TUPLE(a_ref(one, 0), a_ref(boom, 0), a_ref(one, 0))); /* the condition itself */
     st_node *e = node(g, &op_pick, A_TUPLE(a_int(5), a_ref(fine, 0)));
     st_node *above = add_int(g, a, 1);
     job j;
@@ -749,7 +750,8 @@ static void keeping(void)
 {
     st_graph *g = new_graph();
     st_node *x = leaf(g, 1), *y = add_int(g, x, 1);
-    st_node *rows = node(g, &op_rows, A_TUPLE(a_ref(y, 0))), *fit = add_int(g, rows, 1), *refit = add_int(g, y, 100);
+    st_node *rows = node(g, &op_rows, A_TUPLE(a_ref(y, 0))), *fit = add_int(g, rows, 1),
+            *refit = add_int(g, y, 100);
     for (int keep = 0; keep < 2; keep++) {
         job j;
         job_start(&j, g, workers);
@@ -887,7 +889,8 @@ static void profile(void)
     end_graph(g);
 }
 
-/* -- Order ------------------------------------------------------------------------------------------------ */
+/* -- Order ------------------------------------------------------------------------------------------------
+ */
 
 static long order_seen[16];
 static atomic_int n_seen;
@@ -1004,7 +1007,8 @@ static void threads_that_nodes_run_on(void)
     end_graph(g);
 }
 
-/* -- Cancellation --------------------------------------------------------------------------------------------- */
+/* -- Cancellation
+ * --------------------------------------------------------------------------------------------- */
 
 static int poll_third(void *ud) { return ++*(int *)ud >= 3; }
 

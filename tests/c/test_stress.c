@@ -73,7 +73,10 @@ static void make(size_t i, uint64_t *seed)
     const st_op *op = NULL;
     uint32_t flags = 0;
     size_t near = i > 20 ? i - 20 : 0; /* half of the inputs are recent: depth as well as width */
-#define ANY (i == 0 ? 0 : random_next(seed) % 2 ? (size_t)(random_next(seed) % i) : near + (size_t)(random_next(seed) % (i - near)))
+#define ANY                                                                                                  \
+    (i == 0                  ? 0                                                                             \
+     : random_next(seed) % 2 ? (size_t)(random_next(seed) % i)                                               \
+                             : near + (size_t)(random_next(seed) % (i - near)))
 #define PORT(k) (st_node_op(nodes[k])->n_out == 2 ? (uint32_t)(random_next(seed) % 2) : 0)
     if (kind < 60) { /* sums, on all kinds of threads */
         static const st_op *const sums[] = {&op_sum, &op_gil, &op_caller, &op_rows, &op_two};
@@ -119,7 +122,8 @@ static void make(size_t i, uint64_t *seed)
         items[0] = a_ref(cond, 0);
         DROP(cond);
     } else {
-        static const st_op *const jumps[] = {&op_expand, &op_expand_caller, &op_nest, &op_nest_gil, &op_nest_caller};
+        static const st_op *const jumps[] = {&op_expand, &op_expand_caller, &op_nest, &op_nest_gil,
+                                             &op_nest_caller};
         op = jumps[kind % 5];
         for (size_t k = 0; k + 1 < some; k++) {
             size_t m = ANY;

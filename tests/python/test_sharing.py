@@ -392,3 +392,27 @@ def test_evaluations_share():
     assert counted.log().take() == {"add_mean": 1, "lookup": 1, "prepare": 1}
     for k, value in enumerate(values):
         pd.testing.assert_series_equal(value, table()[0].eval("a * b").rename("d") * k)
+
+
+def test_library_estimators_are_shared_too():
+    """They run on workers: eight searches ask for each transformer's fit on a fold once."""
+    import collections
+
+    import stratum
+    from sklearn.linear_model import Ridge
+    from sklearn.preprocessing import QuantileTransformer, StandardScaler
+
+    X, y = table(n=300)
+    searches = []
+    for make in (lambda: QuantileTransformer(n_quantiles=20, random_state=0), StandardScaler):
+        for alpha in (0.1, 1.0, 10.0, 100.0):
+            x = stratum.var("X").skb.mark_as_X().skb.apply(make())
+            pipeline = x.skb.apply(Ridge(alpha=alpha), y=stratum.var("y").skb.mark_as_y())
+            searches.append((pipeline.skb.make_grid_search(cv=N_FOLDS), {"X": X, "y": y}))
+    stratum.run(searches)
+    fitted = collections.Counter(what for op, what, _ in stratum.last_run().profile if op == "fit")
+    assert fitted == {
+        "<Apply QuantileTransformer>": N_FOLDS + 1,
+        "<Apply StandardScaler>": N_FOLDS + 1,
+        "<Apply Ridge>": 8 * (N_FOLDS + 1),
+    }

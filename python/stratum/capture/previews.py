@@ -147,10 +147,14 @@ def _lowered(data_op: Any) -> tuple[Any, int] | None:
             sk.forget()
 
 
-def _bind(impl: Any, ref: Any, value: Any) -> None:
-    """Bind a value to a node for as long as the captured node lives."""
+def _bind(data_op: Any, ref: Any, value: Any) -> None:
+    """Bind a value to a node for as long as the DataOp lives.
+
+    The DataOp, not its `_skrub_impl`: the engine's node holds that one for its messages, so that the two
+    would keep each other alive.
+    """
     ref.bind(value)
-    weakref.finalize(impl, ref.unbind, value).atexit = False
+    weakref.finalize(data_op, ref.unbind, value).atexit = False
 
 
 def _remember_apply(data_op: Any, scope: Any, entry: int, result: Any) -> None:
@@ -167,13 +171,13 @@ def _remember_apply(data_op: Any, scope: Any, entry: int, result: Any) -> None:
     except operators.CannotShare:
         return
     state = operators.State(impl.estimator_, impl.estimator_was_wrapped_, impl._y_type, impl._y_col_names)
-    bound_state(state, impl)
-    _bind(impl, state_ref, state)
+    bound_state(state, data_op)
+    _bind(data_op, state_ref, state)
     if value_ref.op == "fit":
-        _bind(impl, value_ref, private)
+        _bind(data_op, value_ref, private)
     else:  # a predictor: the fit's own output is the estimator, the predictions are another node
-        _bind(impl, state_ref.at(0), impl.estimator_)
-        _bind(impl, value_ref, private)
+        _bind(data_op, state_ref.at(0), impl.estimator_)
+        _bind(data_op, value_ref, private)
 
 
 def _serve_apply(impl: Any, scope: Any, entry: int) -> tuple[Any] | None:
@@ -247,7 +251,7 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
             ref = place[0].value(place[1]) if place is not None else None
             if isinstance(ref, _core.Ref) and ref.plain and not ref.flags & _core.N_UNSHARED:
                 try:
-                    _bind(impl, ref, operators.protect(result))
+                    _bind(data_op, ref, operators.protect(result))
                 except operators.CannotShare:
                     return result
                 _long_calls.add(_name_of_call(impl))
