@@ -45,6 +45,7 @@ struct st_task {
     st_ref becomes;   /* node != NULL: the value comes from there */
     ST_VEC(st_task *) also; /* what it became or computed inside: their time is part of this one's */
     st_task *awaits;  /* while RUNNING: what st_run_nested computes for it */
+    st_task *above;   /* meanwhile: what runs on top of it, on its thread */
     size_t held;      /* so many inputs, from the first, count a use by this task */
     size_t looked;    /* so many inputs, from the first, are known to be there */
     size_t roots;     /* 1 + the last root that asked for it; 0: none */
@@ -713,14 +714,19 @@ static st_task *pick_any(st_run *r, bool nested)
 
 static void take(st_run *r, st_task *t) { heap_remove(&r->q[t->q], t); }
 
-/* What `t` waits for: one task, or its first `t->held` inputs. */
-static st_task *waits_for(const st_task *t, size_t *n)
+/* What `t` waits for: up to two tasks, or its first `t->held` inputs. */
+static size_t waits_for(const st_task *t, st_task *some[2])
 {
-    st_task *one = t->state == RUNNING                          ? t->awaits
-                   : t->state == WAITING && t->becomes.node ? (st_task *)t->becomes.node->task
-                                                                : NULL;
-    *n = one ? 1 : t->state == WAITING ? t->held : 0;
-    return one;
+    some[0] = some[1] = NULL;
+    if (t->state == RUNNING) {
+        some[0] = t->awaits;
+        some[1] = t->above;
+    } else if (t->state == WAITING && t->becomes.node) {
+        some[0] = (st_task *)t->becomes.node->task;
+    } else if (t->state == WAITING) {
+        return t->held;
+    }
+    return some[1] ? 2 : some[0] ? 1 : 0;
 }
 
 /* Walk from `t` over what is waited for: to a ready task that this thread may take (`wanted` is NULL),
@@ -737,11 +743,11 @@ static st_task *search(st_run *r, st_task *t, bool caller, bool other, const st_
             found = t;
             break;
         }
-        size_t n;
-        st_task *one = waits_for(t, &n);
+        st_task *some[2];
+        size_t n = waits_for(t, some);
         if (st_vec_reserve(r->a, &stack, n) != ST_OK) break; /* it is looked for again */
         for (size_t i = 0; i < n; i++) {
-            st_task *m = one ? one : (st_task *)t->node->in[i].node->task;
+            st_task *m = some[0] ? some[i] : (st_task *)t->node->in[i].node->task;
             if (m->mark == walk) continue;
             m->mark = walk;
             stack.v[stack.n++] = m;
@@ -760,21 +766,26 @@ static st_task *pick_needed(st_run *r, st_task *target, bool caller, bool other)
     return any ? search(r, target, caller, other, NULL) : NULL;
 }
 
-/* Where every thread that is inside a node waits there for another one, and nothing can begin, nodes may
- * wait for each other: they became, or compute inside, what needs them.  One of the circle fails.
- * False: there is no circle. */
-static bool break_circle(st_run *r, trash *x)
+/* Every thread that is inside a node waits there for another one, and none is about to wake up. */
+static bool all_wait(const st_run *r)
 {
-    if (r->running != r->nested || r->q[Q_CALLER].n || r->q[Q_GIL].n || r->q[Q_FREE].n) return false;
+    if (r->running != r->nested) return false;
     for (size_t i = 0; i < r->tasks.n; i++) {
         const st_task *t = r->tasks.v[i];
-        if (t->asleep && (t->circular || is_final(t->awaits))) return false; /* it wakes up soon */
+        if (t->asleep && (t->circular || is_final(t->awaits))) return false;
     }
+    return true;
+}
+
+/* Where all wait and nothing can begin, nodes may wait for each other: they became, or compute inside,
+ * what needs them.  One of the circle fails.  False: there is no circle. */
+static bool break_circle(st_run *r, trash *x)
+{
+    if (r->q[Q_CALLER].n || r->q[Q_GIL].n || r->q[Q_FREE].n || !all_wait(r)) return false;
     for (size_t i = 0; i < r->tasks.n; i++) {
-        st_task *t = r->tasks.v[i];
-        size_t n;
-        st_task *one = waits_for(t, &n);
-        if (!one || (t->state == RUNNING && !t->asleep) || !search(r, one, false, false, t)) continue;
+        st_task *t = r->tasks.v[i], *some[2];
+        waits_for(t, some);
+        if (!some[0] || (t->state == RUNNING && !t->asleep) || !search(r, some[0], false, false, t)) continue;
         if (t->state == RUNNING) {
             t->circular = true; /* its wait ends */
             pthread_cond_broadcast(&r->done);
@@ -1070,11 +1081,19 @@ int st_run_nested(st_run *r, st_ref ref, void *worker, st_value **value, st_valu
         st_task *c = caller ? peek(r, Q_CALLER, true) : NULL;
         if (!c && other) c = pick_any(r, true);
         if (!c) c = pick_needed(r, t, caller, other);
+        if (!c && caller && self && all_wait(r)) /* workers wait for this thread, and it for them */
+            c = pick_needed(r, t, true, true);
         if (c) {
-            if (self) self->asleep = false; /* it wakes up when `c` has returned */
+            if (self) { /* it wakes up when `c` has returned */
+                self->asleep = false;
+                self->above = c;
+            }
             take(r, c);
             execute(r, c, worker);
-            if (self) self->asleep = true;
+            if (self) {
+                self->asleep = true;
+                self->above = NULL;
+            }
             continue;
         }
         if (self && break_circle(r, &x)) continue;

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sides
-from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
@@ -429,7 +429,7 @@ def test_system_exit(what):
 # -- Ctrl-C ---------------------------------------------------------------------------------------
 
 
-def interrupted(script, after=1.0, timeout=60):
+def interrupted(script, timeout=60):
     """Run a script in a process of its own; Ctrl-C when it says READY. (seconds until it said STOPPED, output)."""
     process = subprocess.Popen(
         [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(script)],
