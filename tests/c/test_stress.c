@@ -97,7 +97,7 @@ static void make(size_t i, uint64_t *seed)
         size_t seen[4];
         for (size_t k = 0; k < some; k++) { /* distinct: the operator looks at inputs, not at items */
             size_t m = ANY, j = 0;
-            while (j < k && seen[j] != m)
+            while (j < k && nodes[seen[j]] != nodes[m])
                 j++;
             if (j < k) {
                 some = k;
@@ -144,6 +144,7 @@ static void make(size_t i, uint64_t *seed)
 static void one_round(uint64_t seed)
 {
     graph = new_graph();
+    const uint64_t first = seed; /* for messages */
     size_t n = 20 + (size_t)(random_next(&seed) % (MOST - 20));
     for (size_t i = 0; i < n; i++)
         make(i, &seed);
@@ -175,6 +176,9 @@ static void one_round(uint64_t seed)
             st_error err = {0};
             int rc = st_run_root(j.run, i, &v, &x, NULL, &err);
             CHECK_INT(rc, e->failed ? ST_EHOST : ST_OK);
+            if (number_of(e->failed ? x : v) != (e->failed ? e->error : e->value[0]))
+                fprintf(stderr, "node %zu (%s) of seed %llu, %d workers\n", asked[i], st_node_op(nodes[asked[i]])->name,
+                        (unsigned long long)first, workers);
             CHECK_INT(number_of(e->failed ? x : v), e->failed ? e->error : e->value[0]);
             st_value_release(v);
             st_value_release(x);

@@ -126,6 +126,8 @@ extern PyTypeObject Graph_Type, Ref_Type, Expr_Type, Leaf_Type, Failed_Type, Pla
 
 /* Raise the Python exception of an engine error; always NULL. */
 PyObject *core_raise(int rc, const st_error *err);
+/* Keep forks apart from the queue of released objects; once, at import. */
+int core_guard_fork(void);
 /* Release the objects that the engine let go of; the GIL is held. */
 void core_drain(void);
 /* A value for `obj` (new reference).  `enc`: NULL asks the host and remembers the answer in `values`

@@ -1261,6 +1261,11 @@ PyMODINIT_FUNC PyInit__core(void)
 {
     PyObject *m = PyModule_Create(&module_def);
     if (!m) return NULL;
+    if (core_guard_fork() != 0) {
+        Py_DECREF(m);
+        PyErr_SetString(PyExc_OSError, "pthread_atfork failed");
+        return NULL;
+    }
     struct {
         const char *name;
         PyTypeObject *type;

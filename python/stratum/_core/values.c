@@ -18,6 +18,12 @@ static struct {
     size_t n, cap;
 } released; /* guarded by released_lock */
 
+/* A fork must not happen while another thread holds the queue's lock: the child could never take it. */
+static void fork_prepare(void) { pthread_mutex_lock(&released_lock); }
+static void fork_done(void) { pthread_mutex_unlock(&released_lock); }
+
+int core_guard_fork(void) { return pthread_atfork(fork_prepare, fork_done, fork_done); }
+
 static void host_release(void *obj)
 {
     pthread_mutex_lock(&released_lock);
