@@ -5,6 +5,8 @@
  * each thing as soon as it has handed it on, and the last release frees it: at the end the graph must
  * be empty, which this program checks.
  */
+#define _POSIX_C_SOURCE 200809L /* strdup, also under -std=c11 */
+
 #include <stratum/graph.h>
 #include <stratum/run.h>
 

@@ -177,8 +177,8 @@ static void one_round(uint64_t seed)
             int rc = st_run_root(j.run, i, &v, &x, NULL, &err);
             CHECK_INT(rc, e->failed ? ST_EHOST : ST_OK);
             if (number_of(e->failed ? x : v) != (e->failed ? e->error : e->value[0]))
-                fprintf(stderr, "node %zu (%s) of seed %llu, %d workers\n", asked[i], st_node_op(nodes[asked[i]])->name,
-                        (unsigned long long)first, workers);
+                fprintf(stderr, "node %zu (%s) of seed %llu, %d workers\n", asked[i],
+                        st_node_op(nodes[asked[i]])->name, (unsigned long long)first, workers);
             CHECK_INT(number_of(e->failed ? x : v), e->failed ? e->error : e->value[0]);
             st_value_release(v);
             st_value_release(x);
