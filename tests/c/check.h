@@ -248,6 +248,10 @@ static atomic_long executed; /* every operator below counts itself */
 
 static int give(st_exec *x, uint32_t port, long v) { return number_new(v, false, &x->out[port]); }
 
+/* Random graphs add numbers up beyond all bounds: they wrap around. */
+static UNUSED long plus(long a, long b) { return (long)((unsigned long)a + (unsigned long)b); }
+static UNUSED long tenfold(long a) { return (long)(10 * (unsigned long)a); }
+
 /* The sum of all whole numbers, inputs and elements in a tree. */
 static long total(const st_exec *x, const st_attr *t)
 {
@@ -264,7 +268,7 @@ static long total(const st_exec *x, const st_attr *t)
     case ST_LIST:
     case ST_TUPLE:
         for (size_t i = 0; i < st_attr_len(t); i++)
-            s += total(x, st_attr_item(t, i));
+            s = plus(s, total(x, st_attr_item(t, i)));
         return s;
     default: return 0;
     }
@@ -284,7 +288,7 @@ static UNUSED int run_two(st_exec *x, st_error *err)
     atomic_fetch_add(&executed, 1);
     long s = total(x, st_node_attr(x->node));
     int rc = give(x, 0, s);
-    return rc == ST_OK ? give(x, 1, 10 * s) : rc;
+    return rc == ST_OK ? give(x, 1, tenfold(s)) : rc;
 }
 
 /* Fails; its error object is the sum. */
@@ -317,7 +321,7 @@ static UNUSED int run_tolerant(st_exec *x, st_error *err)
     long s = 0;
     for (size_t i = 0; i < x->n_in; i++) {
         CHECK(!x->in[i] || !x->in_error[i]); /* neither: it failed without an error object */
-        s += x->in[i] ? number_of(x->in[i]) : 100;
+        s = plus(s, x->in[i] ? number_of(x->in[i]) : 100);
     }
     return give(x, 0, s);
 }

@@ -43,7 +43,7 @@ static int run_nest(st_exec *x, st_error *err)
     }
     long s = number_of(v);
     st_value_release(v);
-    return give(x, 0, s + 1);
+    return give(x, 0, plus(s, 1));
 }
 
 OP(op_expand, 1, PURE | ST_P_EXPANDS, run_expand);
@@ -59,7 +59,7 @@ static st_attr *input(size_t i, uint32_t port, expected *e)
         e->failed = true;
         e->error = want[i].error;
     }
-    e->value[0] += want[i].value[port];
+    e->value[0] = plus(e->value[0], want[i].value[port]);
     return a_ref(nodes[i], port);
 }
 
@@ -105,7 +105,7 @@ static void make(size_t i, uint64_t *seed)
             }
             seen[k] = m;
             items[n++] = a_ref(nodes[m], 0);
-            e.value[0] += want[m].failed ? 100 : want[m].value[0];
+            e.value[0] = plus(e.value[0], want[m].failed ? 100 : want[m].value[0]);
         }
     } else if (kind < 85) {
         op = &op_pick;
@@ -133,10 +133,10 @@ static void make(size_t i, uint64_t *seed)
         items[n++] = a_int((int64_t)to);
         if (!e.failed) {
             e = want[to];
-            if (kind % 5 >= 2) e.value[0]++;
+            if (kind % 5 >= 2) e.value[0] = plus(e.value[0], 1);
         }
     }
-    e.value[1] = 10 * e.value[0];
+    e.value[1] = tenfold(e.value[0]);
     want[i] = e;
     nodes[i] = node_with(graph, op, flags, a_seq(ST_TUPLE, n, items));
 }

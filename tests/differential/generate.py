@@ -1035,7 +1035,7 @@ class Case(Generator):
         # What this case shows, by rotation within its entry kind.
         # Some kinds come twice in a round: a case may turn out not to show them.
         scorers = [*SCORERS, "none", "string_regression", "string_labels", "string_probabilities",
-                   "callable", "with_scoring", "string_labels", "make_scorer"]  # fmt: skip
+                   "callable", "with_scoring", "make_scorer", "with_scoring_kwargs", "string_regression"]  # fmt: skip
         scorers = [s for s in scorers if kind != "grid_refit_string" or s in SEVERAL]
         scorer_kind = rotate(f"scorer:{kind}", entry_turn, scorers)[0]
         self.task = {"string_regression": "regression"}.get(scorer_kind) or (
@@ -1065,7 +1065,9 @@ class Case(Generator):
         entries: list[dict[str, Any]] = [self.entry(kind, target, scorer_kind, splitter_kind, extra)]
         second = rotate("second", seed, SECONDARY)[0]
         if second != kind:
-            allowed = [s for s in SCORERS if self._scorer_fits(s)]
+            often = ["none", "string_regression", "string_regression", "string_labels",
+                     "string_probabilities", "with_scoring_kwargs"]  # fmt: skip
+            allowed = [s for s in [*SCORERS, *often] if self._scorer_fits(s)]
             second_scorer = rotate(f"second scorer:{self.task}", seed // 2, allowed)[0]
             splitters = [s for s in SPLITTERS if s != "group"] if not self.grouped else ["none"]
             second_splitter = rotate("second splitter", seed, splitters)[0]

@@ -265,6 +265,11 @@ class Side:
             if self.engine == "stratum" and entry["kind"] not in ("eval", "learner"):
                 out["fallbacks"] += self._fallbacks(entry["kind"])
         # The user's data, graph and estimators are as they were.
+        # (Evaluated in place, skrub draws from the RandomState that the user handed over; the engine
+        # leaves it alone. So generators are reset before comparing.)
+        for estimator in builder.estimators:
+            if isinstance(getattr(estimator, "random_state", None), np.random.RandomState):
+                estimator.random_state.seed(0)
         out["estimators_after"] = values.canon(builder.estimators)
         # (Errors of previews that lacked a value are noted on nodes by skrub, and mean nothing.)
         out["states_after"] = [sorted(n for n in s if n not in ("node", "errors")) for s in node_states(target)]
