@@ -1032,17 +1032,27 @@ class Case(Generator):
         self.continuous_allowed = kind not in GRID
         self.with_values = kind in NEEDS_VALUES or r.random() < 0.6
 
-        # What this case shows, by rotation within its entry kind.
-        # Some kinds come twice in a round: a case may turn out not to show them.
-        scorers = [*SCORERS, "none", "string_regression", "string_labels", "string_probabilities",
-                   "callable", "with_scoring", "make_scorer", "with_scoring_kwargs", "string_regression"]  # fmt: skip
-        scorers = [s for s in scorers if kind != "grid_refit_string" or s in SEVERAL]
-        scorer_kind = rotate(f"scorer:{kind}", entry_turn, scorers)[0]
-        self.task = {"string_regression": "regression"}.get(scorer_kind) or (
-            r.choice(["binary", "multiclass"])
-            if scorer_kind in ("string_labels", "string_probabilities")
-            else r.choice(["regression", "regression", "binary", "multiclass"])
-        )
+        # What this case shows, by rotation.
+        scorer_kind = rotate("scorer", seed, SCORERS)[0]
+        if kind == "grid_refit_string" and scorer_kind not in SEVERAL:
+            scorer_kind = rotate("scorers", entry_turn, SEVERAL)[0]
+        second, place = rotate("second", seed, SECONDARY)[0], _shuffled(
+            "second", seed // len(SECONDARY), len(SECONDARY)
+        )[seed % len(SECONDARY)]
+        scored = [k for k, s in enumerate(SECONDARY) if s.endswith("cross_validate")]
+        second_scorer = ""
+        if place in scored:
+            turn = seed // len(SECONDARY) * len(scored) + scored.index(place)
+            second_scorer = rotate("second scorer", turn, [*SCORERS, "string_regression", "string_labels"])[0]
+        regression, labels = ("string_regression",), ("string_labels", "string_probabilities")
+        if {scorer_kind, second_scorer} & set(regression) and {scorer_kind, second_scorer} & set(labels):
+            second_scorer = "with_scoring_kwargs"
+        if {scorer_kind, second_scorer} & set(regression):
+            self.task = "regression"
+        elif {scorer_kind, second_scorer} & set(labels):
+            self.task = r.choice(["binary", "multiclass"])
+        else:
+            self.task = r.choice(["regression", "regression", "binary", "multiclass"])
         splitter_kind = rotate("splitter", seed, SPLITTERS)[0]
         choices = [c for c in CHOICES if self.continuous_allowed or c not in CONTINUOUS]
         choices += ["estimators", "in_key", "unnamed"]
@@ -1063,12 +1073,7 @@ class Case(Generator):
         target = self.finish(frame, choice_kinds, extra)
 
         entries: list[dict[str, Any]] = [self.entry(kind, target, scorer_kind, splitter_kind, extra)]
-        second = rotate("second", seed, SECONDARY)[0]
         if second != kind:
-            often = ["none", "string_regression", "string_regression", "string_labels",
-                     "string_probabilities", "with_scoring_kwargs"]  # fmt: skip
-            allowed = [s for s in [*SCORERS, *often] if self._scorer_fits(s)]
-            second_scorer = rotate(f"second scorer:{self.task}", seed // 2, allowed)[0]
             splitters = [s for s in SPLITTERS if s != "group"] if not self.grouped else ["none"]
             second_splitter = rotate("second splitter", seed, splitters)[0]
             entries.append(self.entry(second, target, second_scorer, second_splitter, extra))
@@ -1089,13 +1094,6 @@ class Case(Generator):
             "inside": self.inside,
             "tags": sorted(set(self.tags)),
         }
-
-    def _scorer_fits(self, kind: str) -> bool:
-        if kind == "string_regression":
-            return self.task == "regression"
-        if kind in ("string_labels", "string_probabilities"):
-            return self.task != "regression"
-        return True
 
     def source(self, splitter_kind: str, entry_kind: str) -> Frame:
         """Variables, marks and what comes before them."""
