@@ -21,7 +21,7 @@ typedef struct st_cv st_cv;
 
 typedef struct st_cv_ops {
     const st_op *take;  /* (data, rows) -> those rows */
-    const st_op *score; /* (fit, spec, modes, predictions, state, X, y, scorers, ticket) -> scores */
+    const st_op *score; /* (fit, spec, modes, predictions, state, X, y, scorers, ticket, held) */
 } st_cv_ops;
 
 /* Methods that scorers call, as bits; the names are the reference's modes. */

@@ -194,6 +194,23 @@ static st_attr *none_or(const st_alloc *a, st_attr *t)
     return st_attr_none(a, &out) == ST_OK ? out : NULL;
 }
 
+/* The states of a fit, as a tuple.  A scorer that may ask for more than was foreseen reads them all: they
+ * must still be there when it asks, or the pipeline would be fitted once more. */
+static int held_states(st_cv *c, const st_scope *fit, bool wanted, st_attr **out)
+{
+    ST_VEC(st_attr *) v = {0};
+    int rc = ST_OK;
+    for (uint32_t i = 0; wanted && rc == ST_OK && i < st_plan_len(c->p); i++) {
+        st_attr *t = st_scope_state(fit, i);
+        if (!t) continue;
+        rc = st_vec_reserve(c->a, &v, 1);
+        if (rc == ST_OK) v.v[v.n++] = t;
+    }
+    if (rc == ST_OK) rc = st_attr_seq(c->a, ST_TUPLE, v.v, v.n, out);
+    st_vec_free(c->a, &v);
+    return rc;
+}
+
 /* The score node of one pair on some rows. */
 static int lower_score(st_cv *c, size_t cand, size_t fold, bool train, pair *q, st_attr *x, st_attr *y,
                        st_attr **out, st_error *err)
@@ -212,7 +229,7 @@ static int lower_score(st_cv *c, size_t cand, size_t fold, bool train, pair *q, 
     uint32_t modes = 0;
     ST_TRY(c->host.modes(c->host.ud, est, &modes, err));
     st_attr *names[ST_SCORE_N_MODES] = {0}, *preds[ST_SCORE_N_MODES] = {0};
-    st_attr *parts[9] = {0}, *expr = NULL, *ticket = NULL, *scorers = NULL;
+    st_attr *parts[10] = {0}, *expr = NULL, *ticket = NULL, *scorers = NULL;
     size_t n = 0;
     int rc = ST_OK;
     for (unsigned m = 0; m < ST_SCORE_N_MODES && rc == ST_OK; m++) {
@@ -245,9 +262,10 @@ static int lower_score(st_cv *c, size_t cand, size_t fold, bool train, pair *q, 
         parts[6] = none_or(c->a, y);
         parts[7] = none_or(c->a, scorers);
         parts[8] = none_or(c->a, ticket);
-        for (size_t i = 0; i < 9; i++)
+        if (rc == ST_OK) rc = held_states(c, q->fit, ticket != NULL, &parts[9]);
+        for (size_t i = 0; i < 10; i++)
             if (!parts[i] && rc == ST_OK) rc = ST_ENOMEM;
-        if (rc == ST_OK) rc = st_attr_seq(c->a, ST_TUPLE, parts, 9, &expr);
+        if (rc == ST_OK) rc = st_attr_seq(c->a, ST_TUPLE, parts, 10, &expr);
     }
     if (rc == ST_OK) {
         st_node *node;
@@ -263,7 +281,7 @@ static int lower_score(st_cv *c, size_t cand, size_t fold, bool train, pair *q, 
     st_attr_release(expr);
     st_attr_release(ticket);
     st_attr_release(scorers);
-    for (size_t i = 0; i < 9; i++)
+    for (size_t i = 0; i < 10; i++)
         st_attr_release(parts[i]);
     for (size_t i = 0; i < n; i++) {
         st_attr_release(names[i]);

@@ -170,7 +170,7 @@ class NeedsModel(Exception):
 
 def score(
     x: Any, impl: Any, fitted: Any, spec: tuple, modes: tuple, values: tuple, state: Any, X: Any, y: Any,
-    scorers: Any, ticket: Any,
+    scorers: Any, ticket: Any, held: tuple = (),
 ) -> Outcome:  # fmt: skip
     """Operator: the scores of one model on some rows, by the scorer's own way of calling it."""
     scorer, error_score, view, progress = spec
