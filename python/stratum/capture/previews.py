@@ -228,11 +228,13 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
         if kind is _Apply:
             if isinstance(impl.X, sk.DataOp) and "preview" not in impl.X._skrub_impl.results:
                 return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
-            place = _lowered(data_op)
+            place = None if sk.holds_generator(impl) else _lowered(data_op)
             served = _serve_apply(impl, *place) if place is not None else None
             if served is not None:
                 _store(impl, served[0], time.perf_counter() - start)
                 return served[0]
+        elif sk.holds_generator(impl):  # what is drawn later depends on what is drawn here
+            return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
         elif _name_of_call(impl) in _long_calls:
             place = _lowered(data_op)
             ref = place[0].value(place[1]) if place is not None else None

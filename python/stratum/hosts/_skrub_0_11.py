@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from skrub import _dataframe as sbd
 from skrub._apply_to_cols import ApplyToCols
@@ -279,6 +280,19 @@ def estimator(obj: Any) -> tuple | None:
     if not has_evaluables(obj):
         return None
     return _core.ST_CAP_ESTIMATOR, -1, (_core.Leaf(obj), obj.get_params()), 0
+
+
+def holds_generator(impl: Any) -> bool:
+    """Whether a node draws from a generator that the user holds: skrub advances that very object."""
+    if isinstance(impl, _data_ops.Apply):
+        found = _choosing.get_chosen_or_default(impl.estimator)
+        known = hasattr(found, "get_params") and not isinstance(found, type)
+        values = found.get_params().values() if known else ()
+    elif isinstance(impl, (_data_ops.Call, _data_ops.CallMethod)):
+        values = (*impl.args, *impl.kwargs.values())
+    else:
+        return False
+    return any(isinstance(value, (np.random.RandomState, np.random.Generator)) for value in values)
 
 
 def bind_environment(scope: Any, entries: list[tuple[int, Any]], environment: dict) -> None:

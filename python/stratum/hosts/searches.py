@@ -382,6 +382,8 @@ class EvalItem(Item):
         self.environment = sk.env_with_subsampling(self.data_op, environment, self.keep_subsampling)
         sk.evaluation._check_environment(self.environment)
         self.capture(engine, self.data_op)
+        if any(sk.holds_generator(obj) for _, obj in self.entries):
+            raise sk.Unsupported("a generator of the user: evaluating in place advances it")
         scope = self.scope("fit_transform")
         self.scopes.append(scope)
         value = scope.ref(self.root)
