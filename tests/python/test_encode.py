@@ -486,8 +486,8 @@ def test_object_arrays_tell_gaps_apart():
 
 def test_structured_arrays_ignore_what_lies_between_fields():
     dtype = np.dtype([("a", "i1"), ("b", "f8")], align=True)
-    left = np.frombuffer(b"\x00" * 32, dtype=dtype).copy()
-    right = np.frombuffer(b"\xff" * 32, dtype=dtype).copy()
+    left = np.frombuffer(bytearray(b"\x00" * 32), dtype=dtype)
+    right = np.frombuffer(bytearray(b"\xff" * 32), dtype=dtype)
     for array in (left, right):
         array["a"], array["b"] = [1, 2], [3.0, 4.0]
     assert left.tobytes() != right.tobytes()

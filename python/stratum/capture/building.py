@@ -1161,7 +1161,7 @@ class _LazyLabel:
 
     def __str__(self) -> str:
         try:
-            return self.make()
+            return str(self.make())
         except Exception:
             # what skrub does if the label cannot be made
             return self.fallback
