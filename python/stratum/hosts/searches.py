@@ -21,7 +21,6 @@ from sklearn.base import clone
 
 from .. import _config, _core
 from .._progress import Progress
-from ..capture import encode as _encode
 from . import _skrub_0_11 as sk
 from . import _sklearn as skl
 
@@ -905,8 +904,3 @@ def pick(x: Any, impl: Any, item: FoldsItem, tests: tuple, trains: tuple, extra:
 def deliver(x: Any, impl: Any, item: Item, value: Any, states: tuple) -> Any:
     """Operator: the value and the fitted state of an evaluation are there."""
     return item.deliver(x, value, states)
-
-
-def encode_view(view: View) -> bytes | None:
-    """Canonical bytes of what a view shows."""
-    return _encode.encode(view.tags)
