@@ -296,11 +296,11 @@ def _execute(engine: Engine, items: list[searches.Item]) -> Iterator[tuple[int, 
                 _fall_back(stats, item, result[1])
                 plain.append(item)
             elif result[0]:
-                item.done()
+                _done(item)
                 yield item.index, Outcome(value=result[1])
             else:
                 error = item.annotate(result[1], result[2])
-                item.done()
+                _done(item)
                 yield item.index, Outcome(error=error)
         if run is not None:
             _finish_stats(engine, run, stats, before)
@@ -310,7 +310,7 @@ def _execute(engine: Engine, items: list[searches.Item]) -> Iterator[tuple[int, 
         raise
     finally:
         for item in live:
-            item.done()
+            _done(item)
         if run is not None:
             run.close()
             engine.run = None
@@ -334,6 +334,13 @@ def _execute(engine: Engine, items: list[searches.Item]) -> Iterator[tuple[int, 
     stats.seconds = time.perf_counter() - start
 
 
+def _done(item: searches.Item) -> None:
+    """Forget what was kept for an item while it ran."""
+    item.done()
+    if isinstance(item, searches.SearchItem):
+        previews.release(item.owner)
+
+
 _NOT_OURS = (sk.Unsupported, operators.CannotShare, searches.NeedsModel)
 
 
@@ -344,7 +351,7 @@ def _mutated() -> None:
 
 def _fall_back(stats: RunStats, item: searches.Item, why: BaseException) -> None:
     stats.fallbacks.append((item.what, str(why)))
-    item.done()
+    _done(item)
 
 
 def _finish_stats(engine: Engine, run: Any, stats: RunStats, before: dict) -> None:

@@ -37,19 +37,23 @@ _Apply = sk.nodes_module.Apply
 _Call = sk.nodes_module.Call
 _CallMethod = sk.nodes_module.CallMethod
 _Var = sk.nodes_module.Var
-_environments: dict[int, tuple[weakref.ref, dict]] = {}
+_environments: dict[int, tuple[weakref.ref, dict, list[_Binding]]] = {}
 
 
-def remember(search: Any, environment: dict) -> None:
-    """Remember the values that a search's variables had."""
+def remember(search: Any, environment: dict, data_op: Any) -> None:
+    """Remember the values that a search's variables had, and keep the previews of its pipeline.
+
+    The DataOps themselves are often gone by the time that the search is fitted: a function made them.
+    """
     key = id(search)
+    held = [_bindings[id(node)] for node in sk.evaluation.nodes(data_op) if id(node) in _bindings]
 
     def forget(_: Any) -> None:
         with _lock:
             _environments.pop(key, None)
 
     with _lock:
-        _environments[key] = (weakref.ref(search, forget), environment)
+        _environments[key] = (weakref.ref(search, forget), environment, held)
 
 
 def environment_of(search: Any) -> dict:
@@ -61,12 +65,22 @@ def environment_of(search: Any) -> dict:
     return dict(known[1])
 
 
+def release(search: Any) -> None:
+    """Let go of the previews that were kept for a search: it has been fitted."""
+    with _lock:
+        known = _environments.get(id(search))
+        held = known[2][:] if known is not None else []
+        if known is not None:
+            known[2].clear()
+    del held  # outside the lock: values may have finalizers
+
+
 def _remembering(make: Any) -> Any:
     @functools.wraps(make)
     def make_search(self: Any, **kwargs: Any) -> Any:
         search = make(self, **kwargs)
         if isinstance(search, sk.ParamSearch):
-            remember(search, self._get_env())
+            remember(search, self._get_env(), self._data_op)
         return search
 
     return make_search
@@ -147,14 +161,50 @@ def _lowered(data_op: Any) -> tuple[Any, int] | None:
             sk.forget()
 
 
-def _bind(data_op: Any, ref: Any, value: Any) -> None:
-    """Bind a value to a node for as long as the DataOp lives.
+class _Binding:
+    """Values that are bound to nodes for as long as this object lives."""
 
-    The DataOp, not its `_skrub_impl`: the engine's node holds that one for its messages, so that the two
-    would keep each other alive.
-    """
-    ref.bind(value)
-    weakref.finalize(data_op, ref.unbind, value).atexit = False
+    __slots__ = ("__weakref__", "_pairs")
+
+    def __init__(self, pairs: list[tuple[Any, Any]]) -> None:
+        self._pairs = pairs
+        for ref, value in pairs:
+            ref.bind(value)
+
+    def __del__(self) -> None:
+        for ref, value in self._pairs:
+            ref.unbind(value)
+
+
+# What is bound for a DataOp, by its id; equal pipelines hold the same binding. The DataOp is the owner, not
+# its `_skrub_impl`: the engine's node holds that one for its messages, so that the two would keep each
+# other alive.
+_bindings: dict[int, _Binding] = {}
+_by_ref: weakref.WeakValueDictionary[Any, _Binding] = weakref.WeakValueDictionary()
+
+
+def _hold(data_op: Any, binding: _Binding) -> None:
+    key = id(data_op)
+
+    def forget() -> None:
+        _bindings.pop(key, None)
+
+    _bindings[key] = binding
+    weakref.finalize(data_op, forget).atexit = False
+
+
+def _bind(data_op: Any, pairs: list[tuple[Any, Any]]) -> None:
+    """Bind values to nodes for as long as the DataOp, one that is served by it or a search of it lives."""
+    binding = _Binding(pairs)
+    _by_ref[pairs[0][0]] = binding
+    _hold(data_op, binding)
+
+
+def _hold_too(data_op: Any, ref: Any) -> None:
+    """The DataOp was served by what is bound to `ref`: it keeps that as well."""
+    binding = _by_ref.get(ref)
+    if binding is not None:
+        _hold(data_op, binding)
 
 
 def _remember_apply(data_op: Any, scope: Any, entry: int, result: Any) -> None:
@@ -171,17 +221,16 @@ def _remember_apply(data_op: Any, scope: Any, entry: int, result: Any) -> None:
     except operators.CannotShare:
         return
     state = operators.State(impl.estimator_, impl.estimator_was_wrapped_, impl._y_type, impl._y_col_names)
-    bound_state(state, data_op)
-    _bind(data_op, state_ref, state)
-    if value_ref.op == "fit":
-        _bind(data_op, value_ref, private)
-    else:  # a predictor: the fit's own output is the estimator, the predictions are another node
-        _bind(data_op, state_ref.at(0), impl.estimator_)
-        _bind(data_op, value_ref, private)
+    pairs = [(state_ref, state), (value_ref, private)]
+    if value_ref.op != "fit":  # a predictor: the fit's own output is the estimator, predictions another node
+        pairs.append((state_ref.at(0), impl.estimator_))
+    _bind(data_op, pairs)
+    bound_state(state, _bindings[id(data_op)])
 
 
-def _serve_apply(impl: Any, scope: Any, entry: int) -> tuple[Any] | None:
+def _serve_apply(data_op: Any, scope: Any, entry: int) -> tuple[Any] | None:
     """The preview of an equal pipeline, put on this node; None if there is none."""
+    impl = data_op._skrub_impl
     state_ref, value_ref = scope.state(entry), scope.value(entry)
     if not isinstance(state_ref, _core.Ref) or not isinstance(value_ref, _core.Ref):
         return None
@@ -196,6 +245,7 @@ def _serve_apply(impl: Any, scope: Any, entry: int) -> tuple[Any] | None:
     impl.estimator_was_wrapped_ = state[0].was_wrapped
     impl.estimator_id_ = None
     impl._y_type, impl._y_col_names = state[0].y_type, state[0].y_names
+    _hold_too(data_op, state_ref)
     return (result,)
 
 
@@ -229,7 +279,7 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
             if isinstance(impl.X, sk.DataOp) and "preview" not in impl.X._skrub_impl.results:
                 return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
             place = None if sk.holds_generator(impl) else _lowered(data_op)
-            served = _serve_apply(impl, *place) if place is not None else None
+            served = _serve_apply(data_op, *place) if place is not None else None
             if served is not None:
                 _store(impl, served[0], time.perf_counter() - start)
                 return served[0]
@@ -241,6 +291,7 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
             bound = ref.bound() if isinstance(ref, _core.Ref) else None
             if bound is not None:
                 result = operators.protect(bound[0])
+                _hold_too(data_op, ref)
                 _store(impl, result, time.perf_counter() - start)
                 return result
         start = time.perf_counter()
@@ -253,7 +304,7 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
             ref = place[0].value(place[1]) if place is not None else None
             if isinstance(ref, _core.Ref) and ref.plain and not ref.flags & _core.N_UNSHARED:
                 try:
-                    _bind(data_op, ref, operators.protect(result))
+                    _bind(data_op, [(ref, operators.protect(result))])
                 except operators.CannotShare:
                     return result
                 _long_calls.add(_name_of_call(impl))
