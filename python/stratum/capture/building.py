@@ -115,6 +115,7 @@ _host_display_name = _host_eval._choosing.get_display_name
 __all__ = [
     "install",
     "installed",
+    "may_hold_choice",
     "note_missing",
     "preview_known_missing",
     "table_sizes",
@@ -1264,6 +1265,12 @@ def uninstall() -> None:
 def installed() -> bool:
     """Whether the incremental checks are in place."""
     return _installed
+
+
+def may_hold_choice(data_op: Any) -> bool:
+    """Whether a choice may be below a DataOp; False only where it is known that there is none."""
+    entry = _entries.get(id(data_op))
+    return entry is None or entry() is not data_op or bool(entry.summary.flags & _HAS_CHOICE)
 
 
 def table_sizes() -> dict[str, int]:

@@ -21,11 +21,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import _core
 from ..hosts import _skrub_0_11 as sk
 from ..hosts import operators
+from . import building
 from . import encode as _encode
 
 _lock = threading.Lock()
@@ -37,7 +38,7 @@ _Apply = sk.nodes_module.Apply
 _Call = sk.nodes_module.Call
 _CallMethod = sk.nodes_module.CallMethod
 _Var = sk.nodes_module.Var
-_environments: dict[int, tuple[weakref.ref, dict, list[_Binding]]] = {}
+_environments: dict[int, tuple[weakref.ref, dict, list[tuple[_Preview, bool]]]] = {}
 
 
 def remember(search: Any, environment: dict, data_op: Any) -> None:
@@ -46,7 +47,7 @@ def remember(search: Any, environment: dict, data_op: Any) -> None:
     The DataOps themselves are often gone by the time that the search is fitted: a function made them.
     """
     key = id(search)
-    held = [_bindings[id(node)] for node in sk.evaluation.nodes(data_op) if id(node) in _bindings]
+    held = _held_below(data_op)
 
     def forget(_: Any) -> None:
         with _lock:
@@ -63,6 +64,20 @@ def environment_of(search: Any) -> dict:
     if known is None or known[0]() is not search:
         return {}
     return dict(known[1])
+
+
+def trim(search: Any) -> None:
+    """The search is about to be fitted: keep of its previews what its refit may ask for.
+
+    Until then they serve pipelines that are built after it. The refit asks for every fitted state, but for an
+    output only if something that reads it is not there itself.
+    """
+    with _lock:
+        known = _environments.get(id(search))
+        held = known[2][:] if known is not None else []
+        if known is not None:
+            known[2][:] = [(_Preview(p.states, p.output if needed else None), needed) for p, needed in held]
+    del held  # outside the lock: values may have finalizers
 
 
 def release(search: Any) -> None:
@@ -176,35 +191,51 @@ class _Binding:
             ref.unbind(value)
 
 
-# What is bound for a DataOp, by its id; equal pipelines hold the same binding. The DataOp is the owner, not
-# its `_skrub_impl`: the engine's node holds that one for its messages, so that the two would keep each
-# other alive.
-_bindings: dict[int, _Binding] = {}
+class _Preview(NamedTuple):
+    """What is bound for one DataOp: what its estimator learned, and its output."""
+
+    states: _Binding | None
+    output: _Binding | None
+
+
+# By the id of the DataOp; equal pipelines hold the same bindings. The DataOp is the owner, not its
+# `_skrub_impl`: the engine's node holds that one for its messages, so that the two would keep each other
+# alive.
+_previews: dict[int, _Preview] = {}
 _by_ref: weakref.WeakValueDictionary[Any, _Binding] = weakref.WeakValueDictionary()
 
 
-def _hold(data_op: Any, binding: _Binding) -> None:
+def _hold(data_op: Any, preview: _Preview) -> None:
     key = id(data_op)
 
     def forget() -> None:
-        _bindings.pop(key, None)
+        _previews.pop(key, None)
 
-    _bindings[key] = binding
+    _previews[key] = preview
     weakref.finalize(data_op, forget).atexit = False
 
 
-def _bind(data_op: Any, pairs: list[tuple[Any, Any]]) -> None:
-    """Bind values to nodes for as long as the DataOp, one that is served by it or a search of it lives."""
+def _bound(pairs: list[tuple[Any, Any]]) -> _Binding:
+    """Bind values to nodes for as long as a DataOp that they serve, or a search of one, lives."""
     binding = _Binding(pairs)
     _by_ref[pairs[0][0]] = binding
-    _hold(data_op, binding)
+    return binding
 
 
-def _hold_too(data_op: Any, ref: Any) -> None:
-    """The DataOp was served by what is bound to `ref`: it keeps that as well."""
-    binding = _by_ref.get(ref)
-    if binding is not None:
-        _hold(data_op, binding)
+def _held_below(data_op: Any) -> list[tuple[_Preview, bool]]:
+    """The previews below a DataOp, and whether a refit of it may ask for their outputs."""
+    graph = sk.evaluation.graph(data_op)
+    nodes, children = graph["nodes"], graph["children"]
+    found = []
+    asked = {i for i, node in nodes.items() if node is data_op}
+    for i in sorted(nodes, reverse=True):  # readers come before what they read
+        preview = _previews.get(id(nodes[i]))
+        if preview is not None:
+            found.append((preview, i in asked))
+        # A choice below: another outcome than the one that was previewed may be refitted.
+        if i in asked and (preview is None or building.may_hold_choice(nodes[i])):
+            asked.update(children.get(i, ()))
+    return found
 
 
 def _remember_apply(data_op: Any, scope: Any, entry: int, result: Any) -> None:
@@ -221,11 +252,12 @@ def _remember_apply(data_op: Any, scope: Any, entry: int, result: Any) -> None:
     except operators.CannotShare:
         return
     state = operators.State(impl.estimator_, impl.estimator_was_wrapped_, impl._y_type, impl._y_col_names)
-    pairs = [(state_ref, state), (value_ref, private)]
+    learned = [(state_ref, state)]
     if value_ref.op != "fit":  # a predictor: the fit's own output is the estimator, predictions another node
-        pairs.append((state_ref.at(0), impl.estimator_))
-    _bind(data_op, pairs)
-    bound_state(state, _bindings[id(data_op)])
+        learned.append((state_ref.at(0), impl.estimator_))
+    preview = _Preview(_bound(learned), _bound([(value_ref, private)]))
+    bound_state(state, preview.states)
+    _hold(data_op, preview)
 
 
 def _serve_apply(data_op: Any, scope: Any, entry: int) -> tuple[Any] | None:
@@ -245,7 +277,7 @@ def _serve_apply(data_op: Any, scope: Any, entry: int) -> tuple[Any] | None:
     impl.estimator_was_wrapped_ = state[0].was_wrapped
     impl.estimator_id_ = None
     impl._y_type, impl._y_col_names = state[0].y_type, state[0].y_names
-    _hold_too(data_op, state_ref)
+    _hold(data_op, _Preview(_by_ref.get(state_ref), _by_ref.get(value_ref)))
     return (result,)
 
 
@@ -291,7 +323,7 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
             bound = ref.bound() if isinstance(ref, _core.Ref) else None
             if bound is not None:
                 result = operators.protect(bound[0])
-                _hold_too(data_op, ref)
+                _hold(data_op, _Preview(None, _by_ref.get(ref)))
                 _store(impl, result, time.perf_counter() - start)
                 return result
         start = time.perf_counter()
@@ -304,7 +336,7 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
             ref = place[0].value(place[1]) if place is not None else None
             if isinstance(ref, _core.Ref) and ref.plain and not ref.flags & _core.N_UNSHARED:
                 try:
-                    _bind(data_op, [(ref, operators.protect(result))])
+                    _hold(data_op, _Preview(None, _bound([(ref, operators.protect(result))])))
                 except operators.CannotShare:
                     return result
                 _long_calls.add(_name_of_call(impl))
