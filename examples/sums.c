@@ -35,12 +35,10 @@ static const st_host numbers = {"number", number_release, number_describe, numbe
 static int number_new(long x, st_value **out)
 {
     long *p = malloc(sizeof *p);
-    if (!p)
-        return ST_ENOMEM;
+    if (!p) return ST_ENOMEM;
     *p = x;
     int rc = st_value_new(st_alloc_default(), &numbers, p, &x, sizeof x, out);
-    if (rc != ST_OK)
-        free(p);
+    if (rc != ST_OK) free(p);
     return rc;
 }
 
@@ -65,8 +63,7 @@ static int run_add(st_exec *x, st_error *err)
 static int run_divide(st_exec *x, st_error *err)
 {
     atomic_fetch_add(&executed, 1);
-    if (operand(x, 1) == 0)
-        return st_fail(err, ST_EHOST, "division by zero");
+    if (operand(x, 1) == 0) return st_fail(err, ST_EHOST, "division by zero");
     return number_new(operand(x, 0) / operand(x, 1), &x->out[0]);
 }
 
@@ -88,8 +85,7 @@ static const st_op divide = {"divide", 1, PURE, 1, ST_LOGICAL, "a / b", run_divi
 
 static void check(int rc, const st_error *err)
 {
-    if (rc == ST_OK)
-        return;
+    if (rc == ST_OK) return;
     fprintf(stderr, "%s: %s\n", st_code_text(rc), err->message);
     exit(1);
 }
@@ -159,8 +155,7 @@ int main(void)
     check(st_run_new(g, THREADS, &run), &err);
     pthread_t threads[THREADS];
     for (int i = 0; i < THREADS; i++)
-        if (pthread_create(&threads[i], NULL, work, run) != 0)
-            return 1;
+        if (pthread_create(&threads[i], NULL, work, run) != 0) return 1;
     check(st_run_demand(run, roots, NULL, 2, true, &err), &err);
     int failures = 0;
     for (int64_t i; (i = st_run_next(run, NULL, NULL, 100, &err)) >= 0;) {

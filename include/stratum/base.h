@@ -27,16 +27,16 @@ extern "C" {
 /* -- Errors -------------------------------------------------------------------------------- */
 
 /* One row a code: name, text.  The text is what st_code_text() answers. */
-#define ST_CODES(X)                                                                                \
-    X(ST_OK, "success")                                                                            \
-    X(ST_ENOMEM, "out of memory")                                                                  \
-    X(ST_EINVAL, "invalid argument")                                                               \
-    X(ST_ECYCLE, "the graph has a cycle")                                                          \
-    X(ST_EHOST, "a host function failed")                                                          \
-    X(ST_ECANCELED, "cancelled")                                                                   \
-    X(ST_ELIMIT, "a limit was exceeded")                                                           \
-    X(ST_EUNSUPPORTED, "not supported")                                                            \
-    X(ST_EVERIFY, "the graph is not well formed")                                                  \
+#define ST_CODES(X)                                                                                          \
+    X(ST_OK, "success")                                                                                      \
+    X(ST_ENOMEM, "out of memory")                                                                            \
+    X(ST_EINVAL, "invalid argument")                                                                         \
+    X(ST_ECYCLE, "the graph has a cycle")                                                                    \
+    X(ST_EHOST, "a host function failed")                                                                    \
+    X(ST_ECANCELED, "cancelled")                                                                             \
+    X(ST_ELIMIT, "a limit was exceeded")                                                                     \
+    X(ST_EUNSUPPORTED, "not supported")                                                                      \
+    X(ST_EVERIFY, "the graph is not well formed")                                                            \
     X(ST_ESYSTEM, "a system call failed")
 
 typedef enum st_code {

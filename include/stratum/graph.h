@@ -31,11 +31,14 @@ typedef struct st_ref {
 /* Typed trees.  1, 1.0 and True differ; 0.0 and -0.0 differ; NaNs compare by their bits.
  * ST_SLOT stands for a node's i-th input, ST_REF for an output of a node (in expressions that are not
  * yet interned: interning turns each ST_REF into an ST_SLOT). */
-#define ST_ATTR_TYPES(X)                                                                           \
-    X(ST_NONE, "none") X(ST_BOOL, "bool") X(ST_INT, "int") X(ST_FLOAT, "float") X(ST_STR, "str")   \
-    X(ST_BYTES, "bytes") X(ST_VALUE, "value") X(ST_LIST, "list") X(ST_TUPLE, "tuple")              \
-    X(ST_SET, "set") X(ST_FROZENSET, "frozenset") X(ST_DICT, "dict") X(ST_SLICE, "slice")          \
-    X(ST_SLOT, "slot") X(ST_REF, "ref")
+/* clang-format never comes to rest on this list. */
+/* clang-format off */
+#define ST_ATTR_TYPES(X) \
+    X(ST_NONE, "none") X(ST_BOOL, "bool") X(ST_INT, "int") X(ST_FLOAT, "float") \
+    X(ST_STR, "str") X(ST_BYTES, "bytes") X(ST_VALUE, "value") X(ST_LIST, "list") \
+    X(ST_TUPLE, "tuple") X(ST_SET, "set") X(ST_FROZENSET, "frozenset") X(ST_DICT, "dict") \
+    X(ST_SLICE, "slice") X(ST_SLOT, "slot") X(ST_REF, "ref")
+/* clang-format on */
 
 typedef enum st_attr_type {
 #define ST_ATTR_ENUM(name, text) name,
@@ -67,15 +70,15 @@ ST_API st_attr *st_attr_retain(st_attr *t);
 ST_API void st_attr_release(st_attr *t);
 
 ST_API st_attr_type st_attr_type_of(const st_attr *t);
-ST_API size_t st_attr_len(const st_attr *t);             /* items of a container, bytes of a string */
+ST_API size_t st_attr_len(const st_attr *t);              /* items of a container, bytes of a string */
 ST_API st_attr *st_attr_item(const st_attr *t, size_t i); /* borrowed */
-ST_API int64_t st_attr_as_int(const st_attr *t);         /* bool, int, slot */
+ST_API int64_t st_attr_as_int(const st_attr *t);          /* bool, int, slot */
 ST_API double st_attr_as_float(const st_attr *t);
-ST_API const char *st_attr_as_str(const st_attr *t);     /* str, bytes; NUL-terminated */
-ST_API st_value *st_attr_as_value(const st_attr *t);     /* borrowed */
-ST_API st_ref st_attr_as_ref(const st_attr *t);          /* borrowed */
-ST_API bool st_attr_has_refs(const st_attr *t);          /* a slot or ref somewhere inside */
-ST_API bool st_attr_is_plain(const st_attr *t);          /* no value without an encoding inside */
+ST_API const char *st_attr_as_str(const st_attr *t); /* str, bytes; NUL-terminated */
+ST_API st_value *st_attr_as_value(const st_attr *t); /* borrowed */
+ST_API st_ref st_attr_as_ref(const st_attr *t);      /* borrowed */
+ST_API bool st_attr_has_refs(const st_attr *t);      /* a slot or ref somewhere inside */
+ST_API bool st_attr_is_plain(const st_attr *t);      /* no value without an encoding inside */
 ST_API st_hash st_attr_hash(const st_attr *t);
 ST_API bool st_attr_equal(const st_attr *a, const st_attr *b);
 
@@ -173,12 +176,11 @@ ST_API const st_alloc *st_graph_alloc(const st_graph *g);
 /* The node `op(expr)`: `expr` is an attribute tree with ST_REF leaves, which become the inputs in the
  * order in which they are met.  `flags`: ST_N_* beyond what follows from op and inputs.  `origin`
  * (may be NULL) is no part of the key. */
-ST_API int st_graph_intern(st_graph *g, const st_op *op, st_attr *expr, uint32_t flags,
-                           st_value *origin, st_node **out, st_error *err) ST_USE;
+ST_API int st_graph_intern(st_graph *g, const st_op *op, st_attr *expr, uint32_t flags, st_value *origin,
+                           st_node **out, st_error *err) ST_USE;
 /* The same with the meaning stated by a rule. */
-ST_API int st_graph_intern_as(st_graph *g, const st_op *op, st_attr *expr, uint32_t flags,
-                              st_value *origin, st_hash meaning, st_node **out,
-                              st_error *err) ST_USE;
+ST_API int st_graph_intern_as(st_graph *g, const st_op *op, st_attr *expr, uint32_t flags, st_value *origin,
+                              st_hash meaning, st_node **out, st_error *err) ST_USE;
 
 typedef struct st_graph_stats {
     size_t nodes;    /* alive */
@@ -204,8 +206,7 @@ ST_API int st_node_encode(st_node *n, st_sink sink, void *ud) ST_USE;
 
 /* The nodes that `roots` need in an order in which inputs come first; `*out` is borrowed nodes in an
  * array from the graph's allocator. */
-ST_API int st_graph_order(st_graph *g, const st_ref *roots, size_t n, st_node ***out,
-                          size_t *n_out) ST_USE;
+ST_API int st_graph_order(st_graph *g, const st_ref *roots, size_t n, st_node ***out, size_t *n_out) ST_USE;
 
 #ifdef __cplusplus
 }

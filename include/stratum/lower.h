@@ -26,24 +26,24 @@ typedef struct st_scope st_scope;
 /* -- Captured entries ---------------------------------------------------------------------- */
 
 /* kind, layout of `fields` (a tuple whose slots name children) */
-#define ST_CAP_KINDS(X)                                                                            \
-    X(ST_CAP_VAR, "var")             /* (name, value or None, has value, becomes default) */       \
-    X(ST_CAP_VALUE, "value")         /* (value,) */                                                \
-    X(ST_CAP_COMPUTE, "compute")     /* the fields of the operation, in evaluation order */        \
-    X(ST_CAP_APPLY, "apply")         /* see ST_APPLY_* */                                          \
-    X(ST_CAP_APPLIED, "applied")     /* (apply,): the fitted estimator */                          \
-    X(ST_CAP_CONCAT, "concat")       /* (first, others, axis): remembers its output columns */     \
-    X(ST_CAP_FREEZE, "freeze")       /* (target,): the value it had when fitted */                 \
-    X(ST_CAP_IF, "if")               /* (condition, if true, if false) */                          \
-    X(ST_CAP_MATCH, "match")         /* (query, keys tuple, targets tuple, default, has default) */\
-    X(ST_CAP_PASS, "pass")           /* (target, ...): its value is the target's */                \
-    X(ST_CAP_MODE, "mode")           /* (): the mode as a string */                                \
-    X(ST_CAP_ASK_SUBSAMPLE, "ask-subsample") /* (): whether subsampling is on */                   \
-    X(ST_CAP_SUBSAMPLE, "subsample") /* (target, n, how) */                                        \
-    X(ST_CAP_CHOICE, "choice")       /* (chosen index or None, list of outcomes) */                \
-    X(ST_CAP_NUMBER, "number")       /* (default, chosen value or None) */                         \
-    X(ST_CAP_CHOICE_MATCH, "choice-match") /* (choice, list: a result for each outcome) */         \
-    X(ST_CAP_ESTIMATOR, "estimator") /* (template, parameters): parameters hold entries */
+#define ST_CAP_KINDS(X)                                                                                      \
+    X(ST_CAP_VAR, "var")                     /* (name, value or None, has value, becomes default) */         \
+    X(ST_CAP_VALUE, "value")                 /* (value,) */                                                  \
+    X(ST_CAP_COMPUTE, "compute")             /* the fields of the operation, in evaluation order */          \
+    X(ST_CAP_APPLY, "apply")                 /* see ST_APPLY_* */                                            \
+    X(ST_CAP_APPLIED, "applied")             /* (apply,): the fitted estimator */                            \
+    X(ST_CAP_CONCAT, "concat")               /* (first, others, axis): remembers its output columns */       \
+    X(ST_CAP_FREEZE, "freeze")               /* (target,): the value it had when fitted */                   \
+    X(ST_CAP_IF, "if")                       /* (condition, if true, if false) */                            \
+    X(ST_CAP_MATCH, "match")                 /* (query, keys tuple, targets tuple, default, has default) */  \
+    X(ST_CAP_PASS, "pass")                   /* (target, ...): its value is the target's */                  \
+    X(ST_CAP_MODE, "mode")                   /* (): the mode as a string */                                  \
+    X(ST_CAP_ASK_SUBSAMPLE, "ask-subsample") /* (): whether subsampling is on */                             \
+    X(ST_CAP_SUBSAMPLE, "subsample")         /* (target, n, how) */                                          \
+    X(ST_CAP_CHOICE, "choice")               /* (chosen index or None, list of outcomes) */                  \
+    X(ST_CAP_NUMBER, "number")               /* (default, chosen value or None) */                           \
+    X(ST_CAP_CHOICE_MATCH, "choice-match")   /* (choice, list: a result for each outcome) */                 \
+    X(ST_CAP_ESTIMATOR, "estimator")         /* (template, parameters): parameters hold entries */
 
 typedef enum st_cap_kind {
 #define ST_CAP_ENUM(name, text) name,
@@ -54,8 +54,17 @@ typedef enum st_cap_kind {
 
 /* Fields of ST_CAP_APPLY. */
 enum {
-    ST_APPLY_X, ST_APPLY_ESTIMATOR, ST_APPLY_Y, ST_APPLY_COLS, ST_APPLY_EXCLUDE, ST_APPLY_NO_WRAP,
-    ST_APPLY_ALLOW_REJECT, ST_APPLY_UNSUPERVISED, ST_APPLY_KWARGS, ST_APPLY_NO_CACHE, ST_APPLY_N
+    ST_APPLY_X,
+    ST_APPLY_ESTIMATOR,
+    ST_APPLY_Y,
+    ST_APPLY_COLS,
+    ST_APPLY_EXCLUDE,
+    ST_APPLY_NO_WRAP,
+    ST_APPLY_ALLOW_REJECT,
+    ST_APPLY_UNSUPERVISED,
+    ST_APPLY_KWARGS,
+    ST_APPLY_NO_CACHE,
+    ST_APPLY_N
 };
 
 /* What the host says of an estimator. */
@@ -94,16 +103,15 @@ typedef struct st_lower_ops {
     const st_op *subsample;  /* (target, n, how, active, seed) -> rows */
 } st_lower_ops;
 
-ST_API int st_plan_new(st_graph *g, const st_lower_ops *ops, const st_lower_host *host,
-                       st_plan **out) ST_USE;
+ST_API int st_plan_new(st_graph *g, const st_lower_ops *ops, const st_lower_host *host, st_plan **out) ST_USE;
 ST_API void st_plan_free(st_plan *p);
 ST_API st_graph *st_plan_graph(const st_plan *p);
 
 /* Append an entry; children are indices of earlier entries, named by slots in `fields`.  `op`: for
  * ST_CAP_COMPUTE.  `flags`: ST_N_* for its nodes. */
 ST_API int st_plan_add(st_plan *p, st_cap_kind kind, const st_op *op, st_attr *fields,
-                       const uint32_t *children, size_t n, uint32_t flags, st_value *origin,
-                       uint32_t *index, st_error *err) ST_USE;
+                       const uint32_t *children, size_t n, uint32_t flags, st_value *origin, uint32_t *index,
+                       st_error *err) ST_USE;
 ST_API size_t st_plan_len(const st_plan *p);
 ST_API st_cap_kind st_plan_kind(const st_plan *p, uint32_t i);
 ST_API st_value *st_plan_origin(const st_plan *p, uint32_t i); /* borrowed */

@@ -25,15 +25,15 @@ struct st_exec {
     st_node *node;
     const st_op *op;
     size_t n_in;
-    st_value *const *in;       /* NULL where the input failed (tolerant operators) or is not wanted */
-    st_value *const *in_error; /* the error object of a failed input (tolerant operators), else NULL */
+    st_value *const *in;            /* NULL where the input failed (tolerant operators) or is not wanted */
+    st_value *const *in_error;      /* the error object of a failed input (tolerant operators), else NULL */
     const unsigned char *in_shared; /* others read this value too */
-    st_value **out;            /* to fill: op->n_out values, references owned by the engine after */
-    st_value *error;           /* to fill on ST_EHOST: the host's error object */
-    st_ref becomes;            /* operators that expand: the node whose value is this one's (retained) */
-    size_t choice;             /* operators that choose: which of the inputs from 1 on is wanted */
-    int threads;               /* threads that this node may use inside */
-    void *worker;              /* what st_worker_run was given; NULL on the driving thread */
+    st_value **out;                 /* to fill: op->n_out values, references owned by the engine after */
+    st_value *error;                /* to fill on ST_EHOST: the host's error object */
+    st_ref becomes;                 /* operators that expand: the node whose value is this one's (retained) */
+    size_t choice;                  /* operators that choose: which of the inputs from 1 on is wanted */
+    int threads;                    /* threads that this node may use inside */
+    void *worker;                   /* what st_worker_run was given; NULL on the driving thread */
 };
 
 /* `n_threads` threads are going to enter; with 0 the driving thread executes everything.  (With more it
@@ -94,16 +94,17 @@ ST_API int st_run_share(st_run *r, const st_ref *refs, size_t n, double *seconds
 ST_API int st_run_share_all(st_run *r, const st_ref *refs, size_t n, double *seconds) ST_USE;
 
 typedef struct st_run_stats {
-    uint64_t tasks;      /* nodes that were asked for */
-    uint64_t executed;   /* of which were executed */
-    uint64_t reused;     /* of which had a bound value */
+    uint64_t tasks;    /* nodes that were asked for */
+    uint64_t executed; /* of which were executed */
+    uint64_t reused;   /* of which had a bound value */
     uint64_t failed;
     uint64_t recomputed; /* executed again because their value had been freed */
     double seconds;      /* spent inside nodes, over all threads */
 } st_run_stats;
 ST_API st_run_stats st_run_get_stats(st_run *r);
 /* How often and how long each executed node ran: calls `each` for every one. */
-ST_API int st_run_profile(st_run *r, int (*each)(void *ud, st_node *n, double seconds, bool failed), void *ud);
+ST_API int st_run_profile(st_run *r, int (*each)(void *ud, st_node *n, double seconds, bool failed),
+                          void *ud);
 
 #ifdef __cplusplus
 }

@@ -16,17 +16,17 @@ extern "C" {
 
 typedef struct st_host {
     const char *name;
-    void (*release)(void *obj);                          /* drop the handle's reference */
-    int (*describe)(void *obj, char *buf, size_t n);     /* short text; 0 or an error code */
-    size_t (*bytes)(void *obj);                          /* size estimate; NULL: unknown */
+    void (*release)(void *obj);                      /* drop the handle's reference */
+    int (*describe)(void *obj, char *buf, size_t n); /* short text; 0 or an error code */
+    size_t (*bytes)(void *obj);                      /* size estimate; NULL: unknown */
 } st_host;
 
 typedef struct st_value st_value;
 
 /* A handle to `obj`.  `enc` is its canonical encoding (copied): two values with equal encodings are
  * interchangeable.  Without one (enc == NULL) a value equals only a handle to the very same object. */
-ST_API int st_value_new(const st_alloc *a, const st_host *host, void *obj, const void *enc,
-                        size_t enc_len, st_value **out) ST_USE;
+ST_API int st_value_new(const st_alloc *a, const st_host *host, void *obj, const void *enc, size_t enc_len,
+                        st_value **out) ST_USE;
 ST_API st_value *st_value_retain(st_value *v);
 ST_API void st_value_release(st_value *v); /* NULL is fine */
 

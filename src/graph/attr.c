@@ -121,8 +121,8 @@ int st_attr_ref(const st_alloc *a, st_ref r, st_attr **out)
 
 static bool is_container(unsigned type)
 {
-    return type == ST_LIST || type == ST_TUPLE || type == ST_SET || type == ST_FROZENSET ||
-           type == ST_DICT || type == ST_SLICE;
+    return type == ST_LIST || type == ST_TUPLE || type == ST_SET || type == ST_FROZENSET || type == ST_DICT ||
+           type == ST_SLICE;
 }
 
 int st_attr_seq(const st_alloc *a, st_attr_type type, st_attr *const *items, size_t n, st_attr **out)

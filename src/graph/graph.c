@@ -231,8 +231,8 @@ static int collect(collector *c, st_attr *t, st_attr **out)
     return rc;
 }
 
-static st_hash key_of(const st_alloc *a, const st_op *op, const st_attr *attr, const st_ref *in,
-                      size_t n_in, bool meaning, bool *oom)
+static st_hash key_of(const st_alloc *a, const st_op *op, const st_attr *attr, const st_ref *in, size_t n_in,
+                      bool meaning, bool *oom)
 {
     size_t n = n_in + 2;
     st_hash small[16], *hs = n <= 16 ? small : st_mem_new(a, n * sizeof *hs);
@@ -514,8 +514,8 @@ int st_graph_verify(st_graph *g, st_error *err)
                 rc = st_fail(err, ST_EVERIFY, "node %llu (%s): input %zu is not older than it", id,
                              n->op->name, k);
             else if (n->in[k].port >= m->op->n_out)
-                rc = st_fail(err, ST_EVERIFY, "node %llu (%s): input %zu has no port %u", id, n->op->name,
-                             k, (unsigned)n->in[k].port);
+                rc = st_fail(err, ST_EVERIFY, "node %llu (%s): input %zu has no port %u", id, n->op->name, k,
+                             (unsigned)n->in[k].port);
         }
         st_mem_free(g->alloc, seen);
         if (rc != ST_OK) break;

@@ -40,8 +40,8 @@ struct st_node {
     atomic_uint flags; /* interning may add to those of a node that is being run */
     bool plain;
     st_value *origin;
-    st_meta meta;     /* guarded by the graph's lock */
-    st_value **bound; /* n_out values or NULL; guarded by the graph's lock */
+    st_meta meta;         /* guarded by the graph's lock */
+    st_value **bound;     /* n_out values or NULL; guarded by the graph's lock */
     struct st_task *task; /* guarded by the run's lock */
     uint64_t mark;        /* last walk that met the node; guarded by the graph's lock */
     st_node *next_dead;

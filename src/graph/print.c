@@ -82,10 +82,11 @@ static int put_attr(const printer *p, const st_attr *t, const st_node *n)
     }
     default: break;
     }
-    static const char *const open[] = {[ST_LIST] = "[", [ST_TUPLE] = "(", [ST_SET] = "{",
-                                       [ST_FROZENSET] = "frozenset{", [ST_DICT] = "{", [ST_SLICE] = "slice("};
-    static const char *const close[] = {[ST_LIST] = "]", [ST_TUPLE] = ")", [ST_SET] = "}",
-                                        [ST_FROZENSET] = "}", [ST_DICT] = "}", [ST_SLICE] = ")"};
+    static const char *const open[] = {[ST_LIST] = "[", [ST_TUPLE] = "(",
+                                       [ST_SET] = "{",  [ST_FROZENSET] = "frozenset{",
+                                       [ST_DICT] = "{", [ST_SLICE] = "slice("};
+    static const char *const close[] = {[ST_LIST] = "]",      [ST_TUPLE] = ")", [ST_SET] = "}",
+                                        [ST_FROZENSET] = "}", [ST_DICT] = "}",  [ST_SLICE] = ")"};
     ST_TRY(puts_(p, open[t->type]));
     for (size_t i = 0; i < t->n; i++) {
         if (i) ST_TRY(puts_(p, t->type == ST_DICT && i % 2 ? ": " : ", "));

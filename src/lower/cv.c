@@ -153,7 +153,8 @@ static int take_rows(st_cv *c, st_attr *data, st_attr *rows, st_attr **out, st_e
     st_attr *parts[2] = {data, rows}, *expr;
     st_node *n;
     ST_TRY(st_attr_seq(c->a, ST_TUPLE, parts, 2, &expr));
-    int rc = st_graph_intern(c->g, c->ops.take, expr, c->flags & ST_SCOPE_SMALL ? ST_N_SMALL : 0u, NULL, &n, err);
+    int rc =
+        st_graph_intern(c->g, c->ops.take, expr, c->flags & ST_SCOPE_SMALL ? ST_N_SMALL : 0u, NULL, &n, err);
     st_attr_release(expr);
     ST_TRY(rc);
     rc = st_attr_ref(c->a, (st_ref){n, 0}, out);
@@ -312,7 +313,8 @@ int st_cv_lower(st_cv *c, st_error *err)
             rc = st_cv_evaluate(c, k, "fit", xt, yt, NULL, &q->fit, &r, err);
             if (rc == ST_OK) rc = st_attr_ref(c->a, r, &q->fit_ref);
             if (rc == ST_OK) rc = lower_score(c, k, f, false, q, xs, ys, &q->test_ref, err);
-            if (rc == ST_OK && c->train_scores) rc = lower_score(c, k, f, true, q, xt, yt, &q->train_ref, err);
+            if (rc == ST_OK && c->train_scores)
+                rc = lower_score(c, k, f, true, q, xt, yt, &q->train_ref, err);
         }
         st_attr_release(xt);
         st_attr_release(yt);

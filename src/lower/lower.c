@@ -107,9 +107,10 @@ static int slots_below(const st_attr *t, size_t n)
 }
 
 static const size_t min_fields[ST_N_CAP_KINDS] = {
-    [ST_CAP_VAR] = 4,     [ST_CAP_VALUE] = 1,    [ST_CAP_APPLY] = ST_APPLY_N, [ST_CAP_APPLIED] = 1,
-    [ST_CAP_CONCAT] = 3,  [ST_CAP_FREEZE] = 1,   [ST_CAP_IF] = 3,             [ST_CAP_MATCH] = 5,
-    [ST_CAP_PASS] = 1,    [ST_CAP_SUBSAMPLE] = 3, [ST_CAP_CHOICE] = 2,        [ST_CAP_NUMBER] = 2,
+    [ST_CAP_VAR] = 4,          [ST_CAP_VALUE] = 1,     [ST_CAP_APPLY] = ST_APPLY_N,
+    [ST_CAP_APPLIED] = 1,      [ST_CAP_CONCAT] = 3,    [ST_CAP_FREEZE] = 1,
+    [ST_CAP_IF] = 3,           [ST_CAP_MATCH] = 5,     [ST_CAP_PASS] = 1,
+    [ST_CAP_SUBSAMPLE] = 3,    [ST_CAP_CHOICE] = 2,    [ST_CAP_NUMBER] = 2,
     [ST_CAP_CHOICE_MATCH] = 2, [ST_CAP_ESTIMATOR] = 2,
 };
 
@@ -122,11 +123,11 @@ static bool well_formed(const st_plan *p, st_cap_kind kind, const st_attr *field
     switch (kind) {
     case ST_CAP_VAR: return f[2]->type == ST_BOOL && f[3]->type == ST_BOOL;
     case ST_CAP_APPLIED: return f[0]->type == ST_SLOT;
-    case ST_CAP_MATCH:
-        return is_seq(f[1]) && is_seq(f[2]) && f[1]->n == f[2]->n && f[4]->type == ST_BOOL;
+    case ST_CAP_MATCH: return is_seq(f[1]) && is_seq(f[2]) && f[1]->n == f[2]->n && f[4]->type == ST_BOOL;
     case ST_CAP_CHOICE:
         return is_seq(f[1]) && f[1]->n > 0 &&
-               (f[0]->type == ST_NONE || (f[0]->type == ST_INT && f[0]->u.i >= 0 && (size_t)f[0]->u.i < f[1]->n));
+               (f[0]->type == ST_NONE ||
+                (f[0]->type == ST_INT && f[0]->u.i >= 0 && (size_t)f[0]->u.i < f[1]->n));
     case ST_CAP_CHOICE_MATCH: {
         if (f[0]->type != ST_SLOT || !is_seq(f[1])) return false;
         const entry *c = &p->e.v[children[f[0]->u.i]];
@@ -143,7 +144,8 @@ int st_plan_add(st_plan *p, st_cap_kind kind, const st_op *op, st_attr *fields, 
     if ((unsigned)kind >= ST_N_CAP_KINDS || fields->type != ST_TUPLE || fields->n < min_fields[kind])
         return st_fail(err, ST_EINVAL, "captured entry of kind %d has %zu fields", (int)kind, fields->n);
     if ((kind == ST_CAP_COMPUTE) != (op != NULL))
-        return st_fail(err, ST_EINVAL, "captured entry of kind %d: operator missing or not wanted", (int)kind);
+        return st_fail(err, ST_EINVAL, "captured entry of kind %d: operator missing or not wanted",
+                       (int)kind);
     for (size_t i = 0; i < n; i++)
         if (children[i] >= p->e.n)
             return st_fail(err, ST_ECYCLE, "captured entry %zu names child %u, which comes later", p->e.n,
@@ -151,7 +153,8 @@ int st_plan_add(st_plan *p, st_cap_kind kind, const st_op *op, st_attr *fields, 
     if (slots_below(fields, n) != ST_OK)
         return st_fail(err, ST_EINVAL, "captured entry %zu: a slot names no child", p->e.n);
     if (!well_formed(p, kind, fields, children))
-        return st_fail(err, ST_EINVAL, "captured entry %zu: its fields are not those of kind %d", p->e.n, (int)kind);
+        return st_fail(err, ST_EINVAL, "captured entry %zu: its fields are not those of kind %d", p->e.n,
+                       (int)kind);
     if (p->e.n >= UINT32_MAX) return st_fail(err, ST_ELIMIT, "too many captured entries");
     int rc = st_vec_reserve(p->a, &p->e, 1);
     uint32_t *copy = rc == ST_OK ? st_mem_new(p->a, n * sizeof *copy) : NULL;
@@ -160,7 +163,8 @@ int st_plan_add(st_plan *p, st_cap_kind kind, const st_op *op, st_attr *fields, 
     bool stateful = kind == ST_CAP_APPLY || kind == ST_CAP_CONCAT || kind == ST_CAP_FREEZE;
     for (size_t i = 0; i < n; i++)
         stateful |= p->e.v[children[i]].stateful;
-    p->e.v[p->e.n] = (entry){kind, op, st_attr_retain(fields), copy, n, flags, stateful, st_value_retain(origin)};
+    p->e.v[p->e.n] =
+        (entry){kind, op, st_attr_retain(fields), copy, n, flags, stateful, st_value_retain(origin)};
     *index = (uint32_t)p->e.n++;
     return ST_OK;
 }
@@ -719,7 +723,8 @@ static int make_apply(walk *w, const entry *e, bool inner, uint32_t i, st_attr *
         st_attr *st = NULL;
         ST_TRY(state_of(w, i, NO_ESTIMATOR, &st));
         kwarg_methods(s, inner, methods);
-        int rc = make_call(w, e, inner ? "transform" : s->mode, inner, st, wants_y(w, e, inner), methods, value);
+        int rc =
+            make_call(w, e, inner ? "transform" : s->mode, inner, st, wants_y(w, e, inner), methods, value);
         st_attr_release(st);
         return rc;
     }
@@ -733,7 +738,8 @@ static int make_apply(walk *w, const entry *e, bool inner, uint32_t i, st_attr *
         return rc;
     }
     bool whole = strcmp(s->mode, "fit") == 0 && !inner; /* only fit() is asked for */
-    bool predictor = fixed && !(f & ST_EST_FIT_TRANSFORM) && ((f & ST_EST_PREDICT) || !(f & ST_EST_TRANSFORM));
+    bool predictor =
+        fixed && !(f & ST_EST_FIT_TRANSFORM) && ((f & ST_EST_PREDICT) || !(f & ST_EST_TRANSFORM));
     /* A predictor is fitted by one node and applied by another, so that "fit", "fit_transform" and a
      * preview share the fit. */
     const char *method = whole || predictor ? "fit" : "fit_transform";
@@ -744,7 +750,8 @@ static int make_apply(walk *w, const entry *e, bool inner, uint32_t i, st_attr *
     parts[1] = est;
     rc = expr_of(w, e, field(e, ST_APPLY_X), &parts[2]);
     if (rc == ST_OK)
-        rc = wants_y(w, e, inner) ? expr_of(w, e, field(e, ST_APPLY_Y), &parts[3]) : st_attr_none(w->p->a, &parts[3]);
+        rc = wants_y(w, e, inner) ? expr_of(w, e, field(e, ST_APPLY_Y), &parts[3])
+                                  : st_attr_none(w->p->a, &parts[3]);
     parts[4] = st_attr_retain(field(e, ST_APPLY_UNSUPERVISED));
     for (size_t k = 0; k < 4 && rc == ST_OK; k++)
         rc = expr_of(w, e, field(e, ST_APPLY_COLS + k), &parts[5 + k]);
@@ -892,7 +899,10 @@ static int make(walk *w, uint32_t i, bool inner)
         st_attr_release(has);
         break;
     }
-    case ST_CAP_MODE: value = text(w, s->mode); rc = value ? ST_OK : ST_ENOMEM; break;
+    case ST_CAP_MODE:
+        value = text(w, s->mode);
+        rc = value ? ST_OK : ST_ENOMEM;
+        break;
     case ST_CAP_ASK_SUBSAMPLE:
         value = flag(w, s->flags & ST_SCOPE_SUBSAMPLE);
         rc = value ? ST_OK : ST_ENOMEM;
@@ -902,7 +912,8 @@ static int make(walk *w, uint32_t i, bool inner)
         if (rc != ST_OK) break;
         bool active = s->flags & ST_SCOPE_SUBSAMPLE;
         st_attr *parts[5] = {st_attr_retain(expr->u.items[0]), st_attr_retain(expr->u.items[1]),
-                             st_attr_retain(expr->u.items[2]), flag(w, active), active ? number(w, s->seed) : none(w)};
+                             st_attr_retain(expr->u.items[2]), flag(w, active),
+                             active ? number(w, s->seed) : none(w)};
         st_attr_release(expr);
         expr = NULL;
         rc = tuple_of(w, parts, 5, &expr);
@@ -1007,7 +1018,9 @@ typedef struct needs {
 
 static size_t n_options(const entry *e)
 {
-    return e->kind == ST_CAP_IF ? 2 : e->kind == ST_CAP_MATCH ? field(e, 2)->n + (field(e, 4)->u.i ? 1 : 0) : 0;
+    return e->kind == ST_CAP_IF      ? 2
+           : e->kind == ST_CAP_MATCH ? field(e, 2)->n + (field(e, 4)->u.i ? 1 : 0)
+                                     : 0;
 }
 
 /* select(cond, [a, b]) */

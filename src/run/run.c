@@ -35,27 +35,27 @@ struct st_task {
     tstate state;
     size_t missing; /* inputs (or the target) that are not final yet */
     st_value **out;
-    uint32_t *uses; /* readers of each port now, then the same ever: 2 * n_out */
-    size_t total;   /* all readers and pins */
+    uint32_t *uses;         /* readers of each port now, then the same ever: 2 * n_out */
+    size_t total;           /* all readers and pins */
     ST_VEC(reader) readers; /* tasks to tell when this one is final */
-    uint32_t life;  /* grows when the task is dropped: what it asked for before is void */
+    uint32_t life;          /* grows when the task is dropped: what it asked for before is void */
     st_value *error;
     st_node *at; /* where the error arose */
     st_error err;
-    st_ref becomes;   /* node != NULL: the value comes from there */
+    st_ref becomes;         /* node != NULL: the value comes from there */
     ST_VEC(st_task *) also; /* what it became or computed inside: their time is part of this one's */
-    st_task *awaits;  /* while RUNNING: what st_run_nested computes for it */
-    st_task *above;   /* meanwhile: what runs on top of it, on its thread */
-    size_t held;      /* so many inputs, from the first, count a use by this task */
-    size_t looked;    /* so many inputs, from the first, are known to be there */
-    size_t roots;     /* 1 + the last root that asked for it; 0: none */
-    bool poisoned;    /* one of its inputs failed */
+    st_task *awaits;        /* while RUNNING: what st_run_nested computes for it */
+    st_task *above;         /* meanwhile: what runs on top of it, on its thread */
+    size_t held;            /* so many inputs, from the first, count a use by this task */
+    size_t looked;          /* so many inputs, from the first, are known to be there */
+    size_t roots;           /* 1 + the last root that asked for it; 0: none */
+    bool poisoned;          /* one of its inputs failed */
     bool ran, queued, abandoned, gil;
     bool asleep;   /* in st_run_nested, and nothing else runs on its thread */
     bool circular; /* it waits inside for itself: the wait is to end */
     void *worker;
     double prio, seconds, claimed;
-    double away; /* seconds of its execution that it spent in st_run_nested */
+    double away;    /* seconds of its execution that it spent in st_run_nested */
     uint32_t users; /* scratch of st_run_share */
     uint64_t mark;
     int wave, q;
@@ -349,10 +349,7 @@ static void fail_task(st_run *r, st_task *t, st_value *error, st_node *at, const
 }
 
 /* Whether failed inputs are this task's business; the failure of what it became is its own. */
-static bool tolerates(const st_task *t)
-{
-    return (t->node->op->props & ST_P_TOLERANT) && !t->becomes.node;
-}
+static bool tolerates(const st_task *t) { return (t->node->op->props & ST_P_TOLERANT) && !t->becomes.node; }
 
 /* Inputs in order: the first that is not final stops the look, the first that failed fails the task. */
 static void check_poison(st_run *r, st_task *t, trash *x)
@@ -590,7 +587,8 @@ static void execute(st_run *r, st_task *t, void *worker)
     st_value **in = small ? in_s : st_mem_new(r->a, k * sizeof *in);
     st_value **in_err = small ? err_s : st_mem_new(r->a, k * sizeof *in_err);
     unsigned char *shared = small ? shared_s : st_mem_new(r->a, k);
-    st_value *out_s[4] = {0}, **out = n->op->n_out <= 4 ? out_s : st_mem_zero(r->a, n->op->n_out * sizeof *out);
+    st_value *out_s[4] = {0},
+             **out = n->op->n_out <= 4 ? out_s : st_mem_zero(r->a, n->op->n_out * sizeof *out);
     trash x = {0};
     st_error err = {0};
     int rc = in && in_err && shared && out ? ST_OK : ST_ENOMEM;
@@ -599,8 +597,16 @@ static void execute(st_run *r, st_task *t, void *worker)
     t->worker = worker;
     r->running++;
     if (t->gil) r->gil_running++;
-    st_exec e = {.run = r, .node = n, .op = n->op, .n_in = k, .in = in, .in_error = in_err,
-                 .in_shared = shared, .out = out, .choice = SIZE_MAX, .worker = worker};
+    st_exec e = {.run = r,
+                 .node = n,
+                 .op = n->op,
+                 .n_in = k,
+                 .in = in,
+                 .in_error = in_err,
+                 .in_shared = shared,
+                 .out = out,
+                 .choice = SIZE_MAX,
+                 .worker = worker};
     if (rc == ST_OK) {
         for (size_t i = 0; i < k; i++) {
             in[i] = in_err[i] = NULL;
@@ -620,7 +626,8 @@ static void execute(st_run *r, st_task *t, void *worker)
     double from = now();
     st_task *outer = current;
     current = t;
-    if (rc == ST_OK) rc = n->op->exec ? n->op->exec(&e, &err) : st_fail(&err, ST_EUNSUPPORTED, "nothing runs it");
+    if (rc == ST_OK)
+        rc = n->op->exec ? n->op->exec(&e, &err) : st_fail(&err, ST_EUNSUPPORTED, "nothing runs it");
     double spent = now() - from;
     current = outer;
 
@@ -1267,7 +1274,8 @@ static int share(st_run *r, const st_ref *refs, size_t n, bool everything, doubl
             if (rc == ST_OK) stack.v[stack.n++] = t;
             while (stack.n && rc == ST_OK) {
                 t = stack.v[--stack.n];
-                if (!everything && !(t->node->flags & ST_N_VARIES)) continue; /* before the split: no fold's cost */
+                if (!everything && !(t->node->flags & ST_N_VARIES))
+                    continue; /* before the split: no fold's cost */
                 if (pass == 0) t->users++;
                 if (pass == 1) seconds[i] += (t->seconds - t->claimed) / (t->users ? t->users : 1);
                 if (pass == 2) {

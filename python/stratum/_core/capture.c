@@ -26,7 +26,8 @@ typedef struct walk {
 /* Append the visitable objects in `o` to `out`. */
 static int scan(walk *w, PyObject *o, PyObject *out, int depth)
 {
-    if (o == Py_None || PyBool_Check(o) || PyLong_Check(o) || PyFloat_Check(o) || PyUnicode_Check(o)) return 0;
+    if (o == Py_None || PyBool_Check(o) || PyLong_Check(o) || PyFloat_Check(o) || PyUnicode_Check(o))
+        return 0;
     if (depth > MAX_DEPTH) {
         PyErr_SetString(core.engine_error, "containers are nested too deeply");
         return -1;
@@ -191,12 +192,13 @@ static int add(walk *w)
         PyErr_SetString(PyExc_ValueError, "a spec names an operator that is not registered");
         goto done;
     }
-    source = PyObject_TypeCheck(f->obj, core.data_op) ? PyObject_GetAttrString(f->obj, "_skrub_impl") : Py_NewRef(f->obj);
+    source = PyObject_TypeCheck(f->obj, core.data_op) ? PyObject_GetAttrString(f->obj, "_skrub_impl")
+                                                      : Py_NewRef(f->obj);
     if (!source) goto done;
     origin = core_value(NULL, source, Py_False);
     if (!origin) goto done;
-    int code = st_plan_add(p->plan, (st_cap_kind)kind, op < 0 ? NULL : &p->graph->ops[op]->op, fields, kids, k,
-                           (uint32_t)flags, origin, &index, &err);
+    int code = st_plan_add(p->plan, (st_cap_kind)kind, op < 0 ? NULL : &p->graph->ops[op]->op, fields, kids,
+                           k, (uint32_t)flags, origin, &index, &err);
     if (code != ST_OK) {
         core_raise(code, &err);
         goto done;

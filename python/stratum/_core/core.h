@@ -17,18 +17,18 @@
 #include "stratum/run.h"
 
 /* Python functions that the engine calls; set once by stratum.hosts through configure(). */
-#define CORE_HOOKS(X)                                                                              \
-    X(encode)     /* (obj) -> bytes | None */                                                      \
-    X(describe)   /* (obj) -> str */                                                               \
-    X(spec)       /* (impl) -> (kind, op, fields, flags) */                                        \
-    X(choice)     /* (choice or match) -> (kind, -1, fields, 0) */                                 \
-    X(estimator)  /* (estimator) -> None (nothing to evaluate inside) or (template, params) */     \
-    X(build)      /* (template, params) -> estimator */                                            \
-    X(flags)      /* (estimator) -> int */                                                         \
-    X(seed)       /* (impl, estimator) -> int */                                                   \
-    X(match)      /* (match, value) -> index */                                                    \
-    X(protect)    /* (value) -> a private copy for code that might change it */                    \
-    X(before)     /* (threads) -> None; before a node runs on a worker */
+#define CORE_HOOKS(X)                                                                                        \
+    X(encode)    /* (obj) -> bytes | None */                                                                 \
+    X(describe)  /* (obj) -> str */                                                                          \
+    X(spec)      /* (impl) -> (kind, op, fields, flags) */                                                   \
+    X(choice)    /* (choice or match) -> (kind, -1, fields, 0) */                                            \
+    X(estimator) /* (estimator) -> None (nothing to evaluate inside) or (template, params) */                \
+    X(build)     /* (template, params) -> estimator */                                                       \
+    X(flags)     /* (estimator) -> int */                                                                    \
+    X(seed)      /* (impl, estimator) -> int */                                                              \
+    X(match)     /* (match, value) -> index */                                                               \
+    X(protect)   /* (value) -> a private copy for code that might change it */                               \
+    X(before)    /* (threads) -> None; before a node runs on a worker */
 
 typedef struct core_state {
 #define CORE_HOOK_FIELD(name) PyObject *name;
@@ -43,8 +43,7 @@ extern core_state core;
 /* -- Types --------------------------------------------------------------------------------- */
 
 typedef struct GraphObject {
-    PyObject_HEAD
-    st_graph *g;
+    PyObject_HEAD st_graph *g;
     struct core_op **ops;
     size_t n_ops;
     PyObject *values; /* id(object) -> capsule of its value, for the length of a batch */
@@ -58,32 +57,27 @@ typedef struct core_op {
 } core_op;
 
 typedef struct RefObject {
-    PyObject_HEAD
-    GraphObject *graph;
+    PyObject_HEAD GraphObject *graph;
     st_ref ref;
 } RefObject;
 
 typedef struct ExprObject {
-    PyObject_HEAD
-    GraphObject *graph;
+    PyObject_HEAD GraphObject *graph;
     st_attr *attr;
 } ExprObject;
 
 /* Marks an object as a leaf: never looked into; enc: bytes, None (ask the host) or False (identity). */
 typedef struct LeafObject {
-    PyObject_HEAD
-    PyObject *obj, *enc;
+    PyObject_HEAD PyObject *obj, *enc;
 } LeafObject;
 
 typedef struct FailedObject {
-    PyObject_HEAD
-    PyObject *error;
+    PyObject_HEAD PyObject *error;
     RefObject *at;
 } FailedObject;
 
 typedef struct PlanObject {
-    PyObject_HEAD
-    GraphObject *graph;
+    PyObject_HEAD GraphObject *graph;
     st_plan *plan;
     st_lower_ops ops;
     PyObject *index; /* id(object) -> entry */
@@ -91,23 +85,20 @@ typedef struct PlanObject {
 } PlanObject;
 
 typedef struct ScopeObject {
-    PyObject_HEAD
-    PlanObject *plan;
+    PyObject_HEAD PlanObject *plan;
     st_scope *scope; /* owned unless `owner` is set */
     PyObject *owner; /* the CV or Scope that keeps what this one needs */
 } ScopeObject;
 
 typedef struct RunObject {
-    PyObject_HEAD
-    GraphObject *graph;
+    PyObject_HEAD GraphObject *graph;
     st_run *run;
     PyObject *interrupt; /* what a node on the calling thread raised that is no Exception */
     int64_t gave_back;   /* when freed memory last went back to the system; 0: not yet */
 } RunObject;
 
 typedef struct CVObject {
-    PyObject_HEAD
-    PlanObject *plan;
+    PyObject_HEAD PlanObject *plan;
     ScopeObject *base;
     st_cv *cv;
     st_cv_ops ops;
@@ -115,8 +106,7 @@ typedef struct CVObject {
 } CVObject;
 
 typedef struct ExecObject {
-    PyObject_HEAD
-    st_exec *x; /* NULL once the node has returned */
+    PyObject_HEAD st_exec *x; /* NULL once the node has returned */
     GraphObject *graph;
 } ExecObject;
 
@@ -144,7 +134,7 @@ typedef struct core_slots {
 st_attr *core_to_attr(GraphObject *g, PyObject *o, const core_slots *slots, int depth);
 /* Attribute tree -> Python object, with `in` for slots. */
 PyObject *core_from_attr(const st_attr *t, PyObject *const *in, size_t n_in);
-PyObject *core_ref(GraphObject *g, st_ref r);   /* retains the node */
+PyObject *core_ref(GraphObject *g, st_ref r);    /* retains the node */
 PyObject *core_expr(GraphObject *g, st_attr *t); /* retains t */
 /* What `o` (Ref, Expr, anything else: a leaf) stands for, as an expression (new reference). */
 st_attr *core_as_expr(GraphObject *g, PyObject *o);

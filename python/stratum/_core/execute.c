@@ -135,7 +135,8 @@ int core_exec(st_exec *x, st_error *err)
             for (uint32_t p = 0; p < op->n_out; p++)
                 x->out[p] = core_value(NULL, PyTuple_GET_ITEM(result, p), Py_False);
         } else {
-            PyErr_Format(core.engine_error, "operator %s must return %u values", op->name, (unsigned)op->n_out);
+            PyErr_Format(core.engine_error, "operator %s must return %u values", op->name,
+                         (unsigned)op->n_out);
         }
     }
     Py_XDECREF(result);

@@ -152,7 +152,8 @@ static PyObject *Ref_bound(RefObject *r, PyObject *u)
 
 static PyObject *Ref_richcompare(PyObject *a, PyObject *b, int op)
 {
-    if (!Py_IS_TYPE(a, &Ref_Type) || !Py_IS_TYPE(b, &Ref_Type) || (op != Py_EQ && op != Py_NE)) Py_RETURN_NOTIMPLEMENTED;
+    if (!Py_IS_TYPE(a, &Ref_Type) || !Py_IS_TYPE(b, &Ref_Type) || (op != Py_EQ && op != Py_NE))
+        Py_RETURN_NOTIMPLEMENTED;
     st_ref x = ((RefObject *)a)->ref, y = ((RefObject *)b)->ref;
     bool eq = x.node == y.node && x.port == y.port;
     return PyBool_FromLong(op == Py_EQ ? eq : !eq);
@@ -261,7 +262,8 @@ static PyObject *Graph_op(GraphObject *self, PyObject *args, PyObject *kwds)
     static char *names[] = {"name", "func", "props", "n_out", "version", "brief", NULL};
     PyObject *name, *func, *brief = NULL;
     unsigned int props = 0, n_out = 1, version = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwds, "UO|IIIU", names, &name, &func, &props, &n_out, &version, &brief))
+    if (!PyArg_ParseTupleAndKeywords(args, kwds, "UO|IIIU", names, &name, &func, &props, &n_out, &version,
+                                     &brief))
         return NULL;
     core_op **ops = PyMem_Realloc(self->ops, (self->n_ops + 1) * sizeof *ops);
     if (!ops) return PyErr_NoMemory();
@@ -300,7 +302,8 @@ static PyObject *Graph_node(GraphObject *self, PyObject *args, PyObject *kwds)
     static char *names[] = {"op", "args", "flags", "origin", NULL};
     PyObject *opn, *tuple, *origin = Py_None;
     unsigned int flags = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwds, "OO!|IO", names, &opn, &PyTuple_Type, &tuple, &flags, &origin))
+    if (!PyArg_ParseTupleAndKeywords(args, kwds, "OO!|IO", names, &opn, &PyTuple_Type, &tuple, &flags,
+                                     &origin))
         return NULL;
     const st_op *op = graph_op(self, opn);
     if (!op) return NULL;
@@ -372,7 +375,10 @@ static PyObject *print_with(GraphObject *self, PyObject *seq,
     return out;
 }
 
-static PyObject *Graph_print(GraphObject *self, PyObject *seq) { return print_with(self, seq, st_graph_print); }
+static PyObject *Graph_print(GraphObject *self, PyObject *seq)
+{
+    return print_with(self, seq, st_graph_print);
+}
 static PyObject *Graph_dot(GraphObject *self, PyObject *seq) { return print_with(self, seq, st_graph_dot); }
 
 static PyObject *Graph_order(GraphObject *self, PyObject *seq)
@@ -398,7 +404,8 @@ static PyObject *Graph_order(GraphObject *self, PyObject *seq)
 }
 
 static PyMethodDef Graph_methods[] = {
-    {"op", (PyCFunction)(void (*)(void))Graph_op, METH_VARARGS | METH_KEYWORDS, "Register an operator; its number."},
+    {"op", (PyCFunction)(void (*)(void))Graph_op, METH_VARARGS | METH_KEYWORDS,
+     "Register an operator; its number."},
     {"node", (PyCFunction)(void (*)(void))Graph_node, METH_VARARGS | METH_KEYWORDS, "The node op(*args)."},
     {"stats", (PyCFunction)Graph_stats, METH_NOARGS, "Nodes alive, asked for, shared."},
     {"verify", (PyCFunction)Graph_verify, METH_NOARGS, "Raise if the graph is not well formed."},
@@ -433,10 +440,11 @@ static PyObject *Plan_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
     struct {
         const char *name;
         const st_op **where;
-    } want[] = {{"fit", &self->ops.fit}, {"call", &self->ops.call}, {"applied", &self->ops.applied},
-                {"concat_fit", &self->ops.concat_fit}, {"concat", &self->ops.concat}, {"select", &self->ops.select},
-                {"build", &self->ops.build}, {"constant", &self->ops.constant}, {"missing", &self->ops.missing},
-                {"subsample", &self->ops.subsample}};
+    } want[] = {{"fit", &self->ops.fit},         {"call", &self->ops.call},
+                {"applied", &self->ops.applied}, {"concat_fit", &self->ops.concat_fit},
+                {"concat", &self->ops.concat},   {"select", &self->ops.select},
+                {"build", &self->ops.build},     {"constant", &self->ops.constant},
+                {"missing", &self->ops.missing}, {"subsample", &self->ops.subsample}};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         PyObject *k = PyDict_GetItemString(ops, want[i].name);
         if (!k) PyErr_Format(PyExc_KeyError, "operator %s is missing", want[i].name);
@@ -498,7 +506,8 @@ static PyObject *Plan_entries(PlanObject *self, PyObject *args)
     PyObject *list = PyList_New((Py_ssize_t)(n - from));
     for (size_t i = from; list && i < n; i++) {
         st_value *o = st_plan_origin(self->plan, (uint32_t)i);
-        PyObject *t = Py_BuildValue("(iO)", (int)st_plan_kind(self->plan, (uint32_t)i), o ? core_object(o) : Py_None);
+        PyObject *t =
+            Py_BuildValue("(iO)", (int)st_plan_kind(self->plan, (uint32_t)i), o ? core_object(o) : Py_None);
         if (!t)
             Py_CLEAR(list);
         else
@@ -511,7 +520,8 @@ static PySequenceMethods Plan_seq = {.sq_length = (lenfunc)Plan_len};
 static PyMethodDef Plan_methods[] = {
     {"capture", (PyCFunction)Plan_capture, METH_O, "Capture a DataOp with all that it needs; its entry."},
     {"index_of", (PyCFunction)Plan_index_of, METH_O, "The entry of a captured object, or None."},
-    {"entries", (PyCFunction)Plan_entries, METH_VARARGS, "entries(start=0): [(kind, object)] of the entries from there on."},
+    {"entries", (PyCFunction)Plan_entries, METH_VARARGS,
+     "entries(start=0): [(kind, object)] of the entries from there on."},
     {NULL, NULL, 0, NULL}};
 PyTypeObject Plan_Type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "stratum._core.Plan",
@@ -534,7 +544,8 @@ static PyObject *Scope_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
     unsigned int flags = 0;
     long long seed = 0;
     PyObject *fitted = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwds, "O!s|ILO", names, &Plan_Type, &plan, &mode, &flags, &seed, &fitted))
+    if (!PyArg_ParseTupleAndKeywords(args, kwds, "O!s|ILO", names, &Plan_Type, &plan, &mode, &flags, &seed,
+                                     &fitted))
         return NULL;
     if (fitted != Py_None && !Py_IS_TYPE(fitted, &Scope_Type))
         return PyErr_Format(PyExc_TypeError, "fitted must be a Scope");
@@ -710,14 +721,16 @@ static int cv_ticket(void *ud, size_t cand, size_t fold, bool train, st_value **
 
 static PyObject *CV_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
 {
-    static char *names[] = {"plan", "root", "base", "flags", "seed", "x", "y", "take", "score", "modes", "ticket", NULL};
+    static char *names[] = {"plan", "root", "base",  "flags", "seed",   "x",
+                            "y",    "take", "score", "modes", "ticket", NULL};
     PlanObject *plan;
     ScopeObject *base;
     unsigned int root, flags;
     long long seed, x, y;
     PyObject *take, *score, *modes, *ticket;
-    if (!PyArg_ParseTupleAndKeywords(args, kwds, "O!IO!ILLLOOOO", names, &Plan_Type, &plan, &root, &Scope_Type, &base,
-                                     &flags, &seed, &x, &y, &take, &score, &modes, &ticket))
+    if (!PyArg_ParseTupleAndKeywords(args, kwds, "O!IO!ILLLOOOO", names, &Plan_Type, &plan, &root,
+                                     &Scope_Type, &base, &flags, &seed, &x, &y, &take, &score, &modes,
+                                     &ticket))
         return NULL;
     CVObject *self = (CVObject *)type->tp_alloc(type, 0);
     if (!self) return NULL;
@@ -728,8 +741,9 @@ static PyObject *CV_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
     self->ops.take = graph_op(plan->graph, take);
     self->ops.score = self->ops.take ? graph_op(plan->graph, score) : NULL;
     st_cv_host host = {self, cv_modes, cv_ticket};
-    int rc = self->ops.score ? st_cv_new(plan->plan, root, base->scope, flags, seed, x, y, &self->ops, &host, &self->cv)
-                             : ST_EINVAL;
+    int rc = self->ops.score
+                 ? st_cv_new(plan->plan, root, base->scope, flags, seed, x, y, &self->ops, &host, &self->cv)
+                 : ST_EINVAL;
     if (rc != ST_OK) {
         Py_DECREF(self);
         return core_raise(rc, NULL);
@@ -790,7 +804,8 @@ static PyObject *CV_add_fold(CVObject *self, PyObject *args)
 {
     PyObject *train, *test;
     if (!PyArg_ParseTuple(args, "OO", &train, &test)) return NULL;
-    st_attr *a = core_as_expr(self->plan->graph, train), *b = a ? core_as_expr(self->plan->graph, test) : NULL;
+    st_attr *a = core_as_expr(self->plan->graph, train),
+            *b = a ? core_as_expr(self->plan->graph, test) : NULL;
     int rc = b ? st_cv_add_fold(self->cv, a, b) : ST_EHOST;
     st_attr_release(a);
     st_attr_release(b);
@@ -871,15 +886,17 @@ static PyObject *CV_evaluate(CVObject *self, PyObject *args)
     const char *mode;
     PyObject *x, *y, *fitted;
     if (!PyArg_ParseTuple(args, "nsOOO", &c, &mode, &x, &y, &fitted)) return NULL;
-    if (fitted != Py_None && !Py_IS_TYPE(fitted, &Scope_Type)) return PyErr_Format(PyExc_TypeError, "fitted must be a Scope");
+    if (fitted != Py_None && !Py_IS_TYPE(fitted, &Scope_Type))
+        return PyErr_Format(PyExc_TypeError, "fitted must be a Scope");
     st_attr *tx = x == Py_None ? NULL : core_as_expr(self->plan->graph, x);
     st_attr *ty = y == Py_None ? NULL : core_as_expr(self->plan->graph, y);
     st_error err = {0};
     st_scope *s;
     st_ref r;
-    int rc = PyErr_Occurred() ? ST_EHOST
-                              : st_cv_evaluate(self->cv, (size_t)c, mode, tx, ty,
-                                               fitted == Py_None ? NULL : ((ScopeObject *)fitted)->scope, &s, &r, &err);
+    int rc = PyErr_Occurred()
+                 ? ST_EHOST
+                 : st_cv_evaluate(self->cv, (size_t)c, mode, tx, ty,
+                                  fitted == Py_None ? NULL : ((ScopeObject *)fitted)->scope, &s, &r, &err);
     st_attr_release(tx);
     st_attr_release(ty);
     if (rc != ST_OK) return core_raise(rc, &err);
@@ -1073,8 +1090,8 @@ static PyObject *Run_root(RunObject *self, PyObject *arg)
     } else {
         PyObject *node = at ? core_ref(self->graph, (st_ref){at, 0}) : Py_NewRef(Py_None);
         PyObject *exc = e ? Py_NewRef(core_object(e))
-                          : PyObject_CallFunction(rc == ST_ENOMEM ? PyExc_MemoryError : core.engine_error, "s",
-                                                  err.code ? err.message : st_code_text(rc));
+                          : PyObject_CallFunction(rc == ST_ENOMEM ? PyExc_MemoryError : core.engine_error,
+                                                  "s", err.code ? err.message : st_code_text(rc));
         if (node && exc) out = PyTuple_Pack(3, Py_False, exc, node);
         Py_XDECREF(node);
         Py_XDECREF(exc);
@@ -1116,12 +1133,13 @@ static PyObject *Run_share(RunObject *self, PyObject *args, PyObject *kwds)
     static char *names[] = {"refs", "everything", NULL};
     PyObject *seq;
     int everything = 0;
-    if (!open_run(self) || !PyArg_ParseTupleAndKeywords(args, kwds, "O|p", names, &seq, &everything)) return NULL;
+    if (!open_run(self) || !PyArg_ParseTupleAndKeywords(args, kwds, "O|p", names, &seq, &everything))
+        return NULL;
     st_ref *refs;
     Py_ssize_t n;
     if (core_refs(seq, &refs, &n) < 0) return NULL;
     double *s = PyMem_Calloc((size_t)n + 1, sizeof *s);
-    int rc = !s ? ST_ENOMEM
+    int rc = !s           ? ST_ENOMEM
              : everything ? st_run_share_all(self->run, refs, (size_t)n, s)
                           : st_run_share(self->run, refs, (size_t)n, s);
     PyObject *list = rc == ST_OK ? PyList_New(n) : core_raise(rc, NULL);
@@ -1139,8 +1157,8 @@ static PyObject *Run_stats(RunObject *self, PyObject *u)
     st_run_stats s = st_run_get_stats(self->run);
     return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:d}", "tasks", (unsigned long long)s.tasks, "executed",
                          (unsigned long long)s.executed, "reused", (unsigned long long)s.reused, "failed",
-                         (unsigned long long)s.failed, "recomputed", (unsigned long long)s.recomputed, "seconds",
-                         s.seconds);
+                         (unsigned long long)s.failed, "recomputed", (unsigned long long)s.recomputed,
+                         "seconds", s.seconds);
 }
 
 typedef struct profile {
@@ -1202,13 +1220,15 @@ static PyObject *Run_settle(RunObject *self, PyObject *arg)
 }
 
 static PyMethodDef Run_methods[] = {
-    {"demand", (PyCFunction)(void (*)(void))Run_demand, METH_VARARGS | METH_KEYWORDS, "demand(refs, root=False)"},
+    {"demand", (PyCFunction)(void (*)(void))Run_demand, METH_VARARGS | METH_KEYWORDS,
+     "demand(refs, root=False)"},
     {"demand_waves", (PyCFunction)Run_demand_waves, METH_VARARGS, "demand_waves(refs, waves)"},
     {"worker", (PyCFunction)Run_worker, METH_O, "Enter as a worker until the run ends."},
     {"next", (PyCFunction)Run_next, METH_O, "next(poll_ms): the next root that is final, or -1."},
     {"root", (PyCFunction)Run_root, METH_O, "(True, value) or (False, exception, node)."},
     {"keep", (PyCFunction)Run_keep, METH_O, "Keep what does not depend on rows; released with the answer."},
-    {"share", (PyCFunction)(void (*)(void))Run_share, METH_VARARGS | METH_KEYWORDS, "Seconds spent for each ref, shared work divided."},
+    {"share", (PyCFunction)(void (*)(void))Run_share, METH_VARARGS | METH_KEYWORDS,
+     "Seconds spent for each ref, shared work divided."},
     {"stats", (PyCFunction)Run_stats, METH_NOARGS, "Counters."},
     {"profile", (PyCFunction)Run_profile, METH_NOARGS, "[(node, seconds, failed)] of what was executed."},
     {"cancel", (PyCFunction)Run_cancel, METH_NOARGS, "Drop what has not begun."},
@@ -1233,10 +1253,8 @@ static PyObject *core_hash128(PyObject *mod, PyObject *arg)
     Py_buffer b;
     if (PyObject_GetBuffer(arg, &b, PyBUF_C_CONTIGUOUS) < 0) return NULL;
     st_hash h;
-    Py_BEGIN_ALLOW_THREADS
-    h = st_hash_bytes(b.buf, (size_t)b.len, 0);
-    Py_END_ALLOW_THREADS
-    PyBuffer_Release(&b);
+    Py_BEGIN_ALLOW_THREADS h = st_hash_bytes(b.buf, (size_t)b.len, 0);
+    Py_END_ALLOW_THREADS PyBuffer_Release(&b);
     return PyBytes_FromStringAndSize((const char *)&h, sizeof h);
 }
 
@@ -1247,12 +1265,13 @@ static PyObject *core_configure(PyObject *mod, PyObject *args, PyObject *kwds)
 #define CORE_HOOK_NAME(name) #name,
         CORE_HOOKS(CORE_HOOK_NAME)
 #undef CORE_HOOK_NAME
-            "data_op", "choice_type", "match_type", "estimator_type", NULL};
+            "data_op",
+        "choice_type", "match_type", "estimator_type", NULL};
     PyObject *v[32] = {0};
     /* every argument is required: a hook that is missing would only show much later */
-    if (!PyArg_ParseTupleAndKeywords(args, kwds, "OOOOOOOOOOOO!O!O!O!", names, &v[0], &v[1], &v[2], &v[3], &v[4], &v[5],
-                                     &v[6], &v[7], &v[8], &v[9], &v[10], &PyType_Type, &v[11], &PyType_Type, &v[12],
-                                     &PyType_Type, &v[13], &PyType_Type, &v[14]))
+    if (!PyArg_ParseTupleAndKeywords(args, kwds, "OOOOOOOOOOOO!O!O!O!", names, &v[0], &v[1], &v[2], &v[3],
+                                     &v[4], &v[5], &v[6], &v[7], &v[8], &v[9], &v[10], &PyType_Type, &v[11],
+                                     &PyType_Type, &v[12], &PyType_Type, &v[13], &PyType_Type, &v[14]))
         return NULL;
     size_t i = 0;
 #define CORE_HOOK_SET(name) Py_XSETREF(core.name, Py_NewRef(v[i++]));
@@ -1274,11 +1293,12 @@ static PyObject *core_version(PyObject *mod, PyObject *u)
 
 static PyMethodDef module_methods[] = {
     {"hash128", core_hash128, METH_O, "128-bit hash of a contiguous buffer."},
-    {"configure", (PyCFunction)(void (*)(void))core_configure, METH_VARARGS | METH_KEYWORDS, "Set the host's functions."},
+    {"configure", (PyCFunction)(void (*)(void))core_configure, METH_VARARGS | METH_KEYWORDS,
+     "Set the host's functions."},
     {"version", core_version, METH_NOARGS, "Version of libstratum."},
     {NULL, NULL, 0, NULL}};
-static struct PyModuleDef module_def = {PyModuleDef_HEAD_INIT, "_core", "The engine.", -1, module_methods,
-                                        NULL, NULL, NULL, NULL};
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT, "_core", "The engine.", -1, module_methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__core(void);
 PyMODINIT_FUNC PyInit__core(void)
@@ -1293,11 +1313,12 @@ PyMODINIT_FUNC PyInit__core(void)
     struct {
         const char *name;
         PyTypeObject *type;
-    } types[] = {{"Graph", &Graph_Type}, {"Ref", &Ref_Type}, {"Expr", &Expr_Type}, {"Leaf", &Leaf_Type},
+    } types[] = {{"Graph", &Graph_Type},   {"Ref", &Ref_Type},   {"Expr", &Expr_Type},   {"Leaf", &Leaf_Type},
                  {"Failed", &Failed_Type}, {"Plan", &Plan_Type}, {"Scope", &Scope_Type}, {"CV", &CV_Type},
-                 {"Run", &Run_Type}, {"Exec", &Exec_Type}};
+                 {"Run", &Run_Type},       {"Exec", &Exec_Type}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        if (PyType_Ready(types[i].type) < 0 || PyModule_AddObjectRef(m, types[i].name, (PyObject *)types[i].type) < 0) {
+        if (PyType_Ready(types[i].type) < 0 ||
+            PyModule_AddObjectRef(m, types[i].name, (PyObject *)types[i].type) < 0) {
             Py_DECREF(m);
             return NULL;
         }
@@ -1315,15 +1336,32 @@ PyMODINIT_FUNC PyInit__core(void)
 #define CORE_KIND(name, text) {#name, name},
         ST_CAP_KINDS(CORE_KIND)
 #undef CORE_KIND
-        {"ROW_LOCAL", ST_P_ROW_LOCAL}, {"STATELESS", ST_P_STATELESS}, {"DETERMINISTIC", ST_P_DETERMINISTIC},
-        {"KEEPS_ORDER", ST_P_KEEPS_ORDER}, {"HOLDS_GIL", ST_P_HOLDS_GIL}, {"THREAD_SAFE", ST_P_THREAD_SAFE},
-        {"OPAQUE", ST_P_OPAQUE}, {"TAKES_ROWS", ST_P_TAKES_ROWS}, {"TOLERANT", ST_P_TOLERANT},
-        {"EXPANDS", ST_P_EXPANDS}, {"CHOOSES", ST_P_CHOOSES}, {"FITS", ST_P_FITS}, {"NESTS", ST_P_NESTS},
-        {"N_CALLER", ST_N_CALLER}, {"N_FREE", ST_N_FREE}, {"N_UNSHARED", ST_N_UNSHARED}, {"N_SMALL", ST_N_SMALL},
-        {"N_VARIES", ST_N_VARIES}, {"SCOPE_USE_VALUES", ST_SCOPE_USE_VALUES}, {"SCOPE_SUBSAMPLE", ST_SCOPE_SUBSAMPLE},
+            {"ROW_LOCAL", ST_P_ROW_LOCAL},
+        {"STATELESS", ST_P_STATELESS},
+        {"DETERMINISTIC", ST_P_DETERMINISTIC},
+        {"KEEPS_ORDER", ST_P_KEEPS_ORDER},
+        {"HOLDS_GIL", ST_P_HOLDS_GIL},
+        {"THREAD_SAFE", ST_P_THREAD_SAFE},
+        {"OPAQUE", ST_P_OPAQUE},
+        {"TAKES_ROWS", ST_P_TAKES_ROWS},
+        {"TOLERANT", ST_P_TOLERANT},
+        {"EXPANDS", ST_P_EXPANDS},
+        {"CHOOSES", ST_P_CHOOSES},
+        {"FITS", ST_P_FITS},
+        {"NESTS", ST_P_NESTS},
+        {"N_CALLER", ST_N_CALLER},
+        {"N_FREE", ST_N_FREE},
+        {"N_UNSHARED", ST_N_UNSHARED},
+        {"N_SMALL", ST_N_SMALL},
+        {"N_VARIES", ST_N_VARIES},
+        {"SCOPE_USE_VALUES", ST_SCOPE_USE_VALUES},
+        {"SCOPE_SUBSAMPLE", ST_SCOPE_SUBSAMPLE},
         {"SCOPE_SMALL", ST_SCOPE_SMALL},
-        {"EST_TRANSFORM", ST_EST_TRANSFORM}, {"EST_FIT_TRANSFORM", ST_EST_FIT_TRANSFORM},
-        {"EST_PREDICT", ST_EST_PREDICT}, {"EST_LIBRARY", ST_EST_LIBRARY}, {"EST_FREE", ST_EST_FREE},
+        {"EST_TRANSFORM", ST_EST_TRANSFORM},
+        {"EST_FIT_TRANSFORM", ST_EST_FIT_TRANSFORM},
+        {"EST_PREDICT", ST_EST_PREDICT},
+        {"EST_LIBRARY", ST_EST_LIBRARY},
+        {"EST_FREE", ST_EST_FREE},
         {"EST_UNSEEDED", ST_EST_UNSEEDED},
     };
     for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)

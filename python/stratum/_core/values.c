@@ -158,14 +158,14 @@ static bool visitable(PyObject *o)
     return (core.data_op && PyObject_TypeCheck(o, core.data_op)) ||
            (core.choice_type && PyObject_TypeCheck(o, core.choice_type)) ||
            (core.match_type && PyObject_TypeCheck(o, core.match_type)) ||
-           (core.estimator_type && PyObject_TypeCheck(o, core.estimator_type)) ||
-           Py_IS_TYPE(o, &Ref_Type) || Py_IS_TYPE(o, &Expr_Type) || Py_IS_TYPE(o, &Leaf_Type);
+           (core.estimator_type && PyObject_TypeCheck(o, core.estimator_type)) || Py_IS_TYPE(o, &Ref_Type) ||
+           Py_IS_TYPE(o, &Expr_Type) || Py_IS_TYPE(o, &Leaf_Type);
 }
 
 static bool is_container(PyObject *o)
 {
-    return PyList_CheckExact(o) || PyTuple_CheckExact(o) || PyDict_CheckExact(o) || PyFrozenSet_CheckExact(o) ||
-           Py_IS_TYPE(o, &PySet_Type) || PySlice_Check(o);
+    return PyList_CheckExact(o) || PyTuple_CheckExact(o) || PyDict_CheckExact(o) ||
+           PyFrozenSet_CheckExact(o) || Py_IS_TYPE(o, &PySet_Type) || PySlice_Check(o);
 }
 
 /* True for a flat container of nothing but plain objects. */
@@ -314,9 +314,7 @@ PyObject *core_from_attr(const st_attr *t, PyObject *const *in, size_t n_in)
         }
         return Py_NewRef(in[i]);
     }
-    case ST_REF:
-        PyErr_SetString(core.engine_error, "an expression is not a constant");
-        return NULL;
+    case ST_REF: PyErr_SetString(core.engine_error, "an expression is not a constant"); return NULL;
     default: break;
     }
     size_t n = st_attr_len(t);
