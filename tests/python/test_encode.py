@@ -6,6 +6,7 @@ stands here, and so does every pair that must be recognised as the same.
 
 import abc
 import collections
+import copy
 import dataclasses
 import datetime
 import decimal
@@ -1431,3 +1432,15 @@ def test_stamp_of_a_settled_file_is_remembered(tmp_path, monkeypatch):
     E.stamp_of_file(path)
     E.stamp_of_file(path)
     assert len(calls) == 4
+
+
+def test_copying_an_instance_leaves_its_class_as_it_was():
+    class Plain:
+        def __init__(self):
+            self.x = 1
+
+    before = encode(Plain)
+    copy.copy(Plain())  # copyreg writes __slotnames__ into the class
+    assert "__slotnames__" in vars(Plain)
+    assert before is not None
+    assert encode(Plain) == before

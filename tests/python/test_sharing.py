@@ -5,6 +5,8 @@ The estimators (see `counted`) say when they are fitted and applied; nothing her
 
 from __future__ import annotations
 
+import gc
+
 import counted
 import numpy as np
 import pandas as pd
@@ -327,6 +329,54 @@ def test_eight_searches_with_refit_are_served_by_previews():
     counts = counted.log().take()
     assert counts["Shift(0.0).fit"] == counts["Scale(1.0).fit"] == N_FOLDS
     assert {counts[f"Mean({w}).fit"] for w in (0.0, 0.5, 1.0, 2.0)} == {2 * N_FOLDS}
+
+
+def test_a_search_keeps_the_previews_of_its_pipeline():
+    """A function that builds a pipeline and returns the search leaves no DataOp behind."""
+    import stratum
+    from stratum.capture import previews
+
+    def build(transformer, model):
+        x, y = variables(stratum)
+        return x.skb.apply(transformer).skb.apply(model, y=y).skb.make_grid_search(cv=N_FOLDS)
+
+    gc.collect()
+    known = len(previews._by_ref)
+    counted.log().take()
+    searches = [build(transformer, model) for transformer in grid()[0] for model in grid()[1]]
+    gc.collect()
+    built = counted.log().take()
+    assert built["Shift(0.0).fit"] == built["Scale(1.0).fit"] == 1
+    assert len(previews._by_ref) > known
+    stratum.run(searches)
+    counts = counted.log().take()
+    assert counts["Shift(0.0).fit"] == counts["Scale(1.0).fit"] == N_FOLDS
+    assert {counts[f"Mean({w}).fit"] for w in (0.0, 0.5, 1.0, 2.0)} == {2 * N_FOLDS}
+    # They have been fitted: nothing is kept for them any longer.
+    gc.collect()
+    assert len(previews._by_ref) == known
+
+
+def test_a_refit_may_ask_for_the_output_that_another_choice_reads():
+    """What only previewed nodes read goes before the folds; what a choice reads stays for the refit."""
+    import stratum
+    from stratum.capture import previews
+
+    def build():
+        x, y = variables(stratum)
+        scaled = x.skb.apply(Shift(0.0)).skb.apply(Scale(1.0))
+        model = stratum.choose_from([Mean(2.0), Mean(0.0)], name="model")
+        return scaled.skb.apply(model, y=y).skb.make_grid_search(cv=N_FOLDS)
+
+    search = build()
+    gc.collect()
+    previews.trim(search)
+    kept = [preview.output is not None for preview, _ in previews._environments[id(search)][2] if preview.states]
+    assert kept == [True, True, False]  # the model, what it reads, and what only that reads
+    counted.log().take()
+    search.fit(previews.environment_of(search))
+    counts = counted.log().take()
+    assert counts["Shift(0.0).fit"] == counts["Scale(1.0).fit"] == N_FOLDS
 
 
 def test_search_and_cross_validation_share():

@@ -993,6 +993,7 @@ _CLASS_NOISE = frozenset(
         "__module__",
         "__orig_bases__",
         "__parameters__",
+        "__slotnames__",  # copyreg's notes, made when an instance is first copied or pickled
         "__static_attributes__",
         "__weakref__",
         "_abc_impl",
