@@ -80,8 +80,9 @@ test-install: test-c
 	tools/check_install.sh build/prefix examples
 
 
-test-python: build
-	$(if $(PYTEST_DIRS),$(PYTEST) $(PYTEST_DIRS),@echo "no Python tests")
+# The differential harness must also find the faults that the second copy has.
+test-python: build build-faults
+	$(if $(PYTEST_DIRS),STRATUM_FAULTS=$(CURDIR)/build/faults $(PYTEST) $(PYTEST_DIRS),@echo "no Python tests")
 
 test: test-c test-install test-python
 

@@ -109,13 +109,23 @@ def processor() -> str:
     return platform.machine()
 
 
+def commit() -> str:
+    """The commit that was tested, and whether the tree differs from it."""
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    if head.returncode != 0:
+        return "no commit"
+    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True)
+    return head.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
+
+
 def report(outcomes: Sequence[Outcome], seed: int) -> str:
     """The text of docs/soak.md."""
     today = datetime.date.today().isoformat()
     lines = [
         "# Soak test",
         "",
-        f"Written by `make soak` on {today}: {processor()}, {os.cpu_count()} cores, "
+        f"Written by `make soak` on {today} at commit {commit()}: {processor()}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
         + f". Seed {seed}.",

@@ -115,15 +115,16 @@ static const size_t min_fields[ST_N_CAP_KINDS] = {
 };
 
 static bool is_seq(const st_attr *t) { return t->type == ST_TUPLE || t->type == ST_LIST; }
+static bool is_flag(const st_attr *t) { return t->type == ST_BOOL || (ST_FAULT(2) && t->type == ST_INT); }
 
 /* What the walk takes for granted of the fields of a kind. */
 static bool well_formed(const st_plan *p, st_cap_kind kind, const st_attr *fields, const uint32_t *children)
 {
     st_attr *const *f = fields->u.items;
     switch (kind) {
-    case ST_CAP_VAR: return f[2]->type == ST_BOOL && f[3]->type == ST_BOOL;
+    case ST_CAP_VAR: return is_flag(f[2]) && is_flag(f[3]);
     case ST_CAP_APPLIED: return f[0]->type == ST_SLOT;
-    case ST_CAP_MATCH: return is_seq(f[1]) && is_seq(f[2]) && f[1]->n == f[2]->n && f[4]->type == ST_BOOL;
+    case ST_CAP_MATCH: return is_seq(f[1]) && is_seq(f[2]) && f[1]->n == f[2]->n && is_flag(f[4]);
     case ST_CAP_CHOICE:
         return is_seq(f[1]) && f[1]->n > 0 &&
                (f[0]->type == ST_NONE ||
@@ -384,12 +385,12 @@ static const st_attr *dict_get(const st_attr *d, const char *key)
 static size_t outcome_of(const st_scope *s, uint32_t i)
 {
     const entry *e = &s->p->e.v[i];
-    if (s->outcome[i]) {
+    if (s->outcome[i] && !ST_FAULT(5)) {
         size_t k = (size_t)s->outcome[i]->u.i;
         return ST_FAULT(4) ? (k + 1) % field(e, 1)->n : k;
     }
     bool preview = strcmp(s->mode, "preview") == 0;
-    if (preview || field(e, 0)->type == ST_NONE || ST_FAULT(5)) return 0;
+    if (preview || field(e, 0)->type == ST_NONE) return 0;
     return (size_t)field(e, 0)->u.i;
 }
 
@@ -399,6 +400,7 @@ static int result_of(walk *w, const entry *e, size_t *k)
     uint32_t c = e->children[field(e, 0)->u.i];
     st_attr *given = w->s->bound[c];
     *k = given ? 0 : outcome_of(w->s, c);
+    if (ST_FAULT(10)) *k = (*k + 1) % field(e, 1)->n; /* planted: another branch */
     if (given) ST_TRY(w->p->host.match(w->p->host.ud, e->origin, given, k, w->err));
     return *k < field(e, 1)->n ? ST_OK : st_fail(w->err, ST_EINVAL, "a choice has no outcome %zu", *k);
 }
@@ -431,7 +433,7 @@ static void kwarg_methods(const st_scope *s, bool inner, const char *out[5])
 static bool wants_y(const walk *w, const entry *e, bool inner)
 {
     const st_attr *un = field(e, ST_APPLY_UNSUPERVISED);
-    if (w->s->fits) return !(un->type == ST_BOOL && un->u.i);
+    if (w->s->fits) return !(is_flag(un) && un->u.i);
     return !inner && strcmp(w->s->mode, "score") == 0;
 }
 
@@ -449,7 +451,7 @@ static int list_work(walk *w, uint32_t i, bool inner)
     case ST_CAP_VALUE:
     case ST_CAP_PASS:
     case ST_CAP_APPLIED: return add_slots(w, e, field(e, 0));
-    case ST_CAP_FREEZE: return s->fits ? add_slots(w, e, field(e, 0)) : ST_OK;
+    case ST_CAP_FREEZE: return s->fits || ST_FAULT(12) ? add_slots(w, e, field(e, 0)) : ST_OK;
     case ST_CAP_COMPUTE:
     case ST_CAP_CONCAT:
     case ST_CAP_SUBSAMPLE: return add_slots(w, e, e->fields);
@@ -871,7 +873,7 @@ static int make(walk *w, uint32_t i, bool inner)
         }
         break;
     case ST_CAP_FREEZE:
-        if (s->fits) {
+        if (s->fits || ST_FAULT(12)) { /* planted: a frozen value is computed again */
             rc = expr_of(w, e, field(e, 0), &value);
             state = st_attr_retain(value);
         } else {
@@ -900,7 +902,7 @@ static int make(walk *w, uint32_t i, bool inner)
         break;
     }
     case ST_CAP_MODE:
-        value = text(w, s->mode);
+        value = text(w, ST_FAULT(13) && !s->fits ? "fit_transform" : s->mode);
         rc = value ? ST_OK : ST_ENOMEM;
         break;
     case ST_CAP_ASK_SUBSAMPLE:

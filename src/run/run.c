@@ -367,12 +367,8 @@ static void check_poison(st_run *r, st_task *t, trash *x)
                 if (t->looked == i) t->looked++; /* it is not looked at again: wide nodes stay linear */
                 continue;
             }
-            if (m->state != FAILED) {
-                if (ST_FAULT(6)) bad = NULL; /* planted: the last failure is reported, not the first */
-                break;
-            }
-            bad = m;
-            if (!ST_FAULT(6)) break;
+            if (m->state == FAILED) bad = m;
+            break;
         }
     }
     if (bad) fail_task(r, t, bad->error, bad->at, &bad->err, x);

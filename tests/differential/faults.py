@@ -379,7 +379,7 @@ def _() -> None:
     choosing.BaseNumericChoice.chosen_outcome_or_default = lambda self: self.default()
 
 
-@_fault("choice_match_wrong_branch", "a match on a choice takes another branch", "lowering: substitution", '"$match"')
+@_fault("choice_match_wrong_branch", "a match on a choice takes another branch", "lowering: substitution", '"$match"', number=10)  # fmt: skip
 def _() -> None:
     def wrong(self: Any, choice_match: Any) -> Any:
         outcome = yield choice_match.choice
@@ -508,7 +508,7 @@ def _() -> None:
     _take(widen)
 
 
-@_fault("refit_on_a_fold", "the refit sees the rows of one fold alone", "lowering: refit", '"search"')
+@_fault("refit_on_a_fold", "the refit sees the rows of one fold alone", "lowering: refit", '"search"', number=11)  # fmt: skip
 def _() -> None:
     inside: list[int] = []
 
@@ -564,7 +564,7 @@ def _() -> None:
 
 
 @_fault("frozen_value_computed_again", "a frozen value is computed from the rows to predict", "lowering: freeze",
-        '"freeze"')  # fmt: skip
+        '"freeze"', number=12)  # fmt: skip
 def _() -> None:
     def again(self: Any, *, mode: Any, environment: Any) -> Any:
         self.value_ = yield self.target
@@ -645,7 +645,7 @@ def _() -> None:
     _ops().Apply._eval_kwargs = dropped
 
 
-@_fault("mode_of_fit", "eval_mode says fit_transform while predicting", "lowering: modes", "mode_shift", '"eval_mode"')
+@_fault("mode_of_fit", "eval_mode says fit_transform while predicting", "lowering: modes", "mode_shift", '"eval_mode"', number=13)  # fmt: skip
 def _() -> None:
     _compute(_ops().EvalMode, lambda f, self, e, m, env: m if m == "preview" else "fit_transform")
 
@@ -779,7 +779,7 @@ def _() -> None:
 
 
 @_fault("last_error_raised", "the last error of a batch is raised, not the first", "running: batches",
-        ("fail_unless_preview", '"on_error": "raise"'), ("the last failure", '"on_error": "raise"'), number=6)  # fmt: skip
+        ("fail_unless_preview", '"on_error": "raise"'), ("the last failure", '"on_error": "raise"'))  # fmt: skip
 def _() -> None:
     from tests.differential import side
 
@@ -979,14 +979,18 @@ def _() -> None:
 
 @_on_host("fit_kwargs_in_predict")
 def _() -> None:
-    def make(f: Callable[..., Any]) -> Callable[..., Any]:
-        def merged(kwargs: Any, method: str) -> dict[str, Any]:
-            found = {**f(kwargs, "fit"), **f(kwargs, method)}
-            return {k: v for k, v in found.items() if k != "sample_weight" or method == "fit"}
+    sk = _host("_skrub_0_11")
+    describe = sk._SPECS[_ops().Apply]
 
-        return merged
+    def merged(impl: Any) -> tuple:
+        kind, op, fields, flags = describe(impl)
+        kwargs = impl.kwargs
+        if isinstance(kwargs, dict) and isinstance(kwargs.get("fit"), dict):
+            of_fit = {k: v for k, v in kwargs["fit"].items() if k != "sample_weight"}
+            kwargs = {**kwargs, "predict": {**of_fit, **(kwargs.get("predict") or {})}}
+        return kind, op, tuple(kwargs if f is impl.kwargs else f for f in fields), flags
 
-    _wrap(_host("operators"), "_arguments", make)
+    sk._SPECS[_ops().Apply] = merged
 
 
 @_on_host("predict_kwargs_dropped")
@@ -1026,3 +1030,19 @@ def _() -> None:
 @_on_host("batch_order")
 def _() -> None:
     _wrap(importlib.import_module("stratum"), "run", lambda f: lambda items, **kw: list(reversed(f(items, **kw))))
+
+
+@_on_host("last_error_raised")
+def _() -> None:
+    def make(f: Callable[..., Any]) -> Callable[..., Any]:
+        def last(items: Any, on_error: str = "raise") -> Any:
+            results = f(items, on_error="return")
+            errors = [r for r in results if isinstance(r, BaseException)]
+            if errors and on_error == "raise":
+                errors[-1].results = results  # type: ignore[attr-defined]
+                raise errors[-1]
+            return results
+
+        return last
+
+    _wrap(importlib.import_module("stratum"), "run", make)

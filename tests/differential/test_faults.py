@@ -29,8 +29,8 @@ def test_the_table_is_large_and_complete() -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_planted_fault_is_found(engine: str) -> None:
     """The harness sees each of them within a few recipes."""
-    names = [n for n in faults.FAULTS if faults.can_plant(n, engine)]
-    assert len(names) >= 40
+    names = list(faults.FAULTS)
+    assert all(faults.can_plant(n, engine) for n in names)
     found = Hunter(engine).all(names)
     for name, where in found.items():
         print(f"{name:36} {where}")
