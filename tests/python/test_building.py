@@ -685,6 +685,7 @@ def build_chain(n, start=None):
     return x
 
 
+@pytest.mark.slow
 def test_long_chain_never_asks_skrub(building, monkeypatch):
     full = Full(building, monkeypatch)
     x = build_chain(100_000)

@@ -211,6 +211,7 @@ def small(monkeypatch):
     return uk_housing
 
 
+@pytest.mark.slow
 def test_demonstration_gives_skrub_s_scores_and_tunes_the_winner(small):
     lines: list[str] = []
     result = run.demo("uk-housing", rows=200, seed=1, say=lines.append)

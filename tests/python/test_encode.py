@@ -1227,6 +1227,7 @@ for value in values:
 """
 
 
+@pytest.mark.slow
 def test_bytes_are_the_same_in_other_processes():
     outputs = []
     for seed in ("0", "1", "2"):

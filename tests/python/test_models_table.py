@@ -245,6 +245,7 @@ def expected_two_levels():
     }
 
 
+@pytest.mark.slow
 def test_each_score_stands_beside_its_own_candidate():
     _, table, _ = sides.same(case_two_levels).value
     expected = expected_two_levels()

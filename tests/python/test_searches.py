@@ -100,12 +100,18 @@ def case_grid(skrub, options):
     [
         {}, {"cv": 3}, {"cv": 3, "scoring": "roc_auc"}, {"cv": 3, "scoring": "neg_log_loss", "return_train_score": True},
         {"cv": 3, "scoring": ["accuracy", "roc_auc"], "refit": "roc_auc"}, {"cv": 3, "refit": False},
-        {"cv": 3, "scoring": ["accuracy", "f1"], "refit": False, "return_train_score": True},
-        {"cv": 3, "scoring": {"first": "accuracy", "second": "neg_log_loss"}, "refit": "second"},
-        {"cv": 3, "n_jobs": 1}, {"cv": 3, "n_jobs": 2}, {"cv": 3, "n_jobs": -1},
-        {"cv": KFold(4, shuffle=True, random_state=0)}, {"cv": ShuffleSplit(3, random_state=1)},
-        {"cv": StratifiedKFold(3, shuffle=True, random_state=2)}, {"cv": RepeatedKFold(n_splits=2, n_repeats=2, random_state=3)},
-        {"cv": TimeSeriesSplit(3)}, {"cv": [(np.arange(60), np.arange(60, 90)), (np.arange(30, 90), np.arange(30))]},
+        {"cv": 3, "scoring": {"first": "accuracy", "second": "neg_log_loss"}, "refit": "second"}, {"cv": 3, "n_jobs": 2},
+        {"cv": [(np.arange(60), np.arange(60, 90)), (np.arange(30, 90), np.arange(30))]},
+        *(
+            pytest.param(more, marks=pytest.mark.slow)
+            for more in [
+                {"cv": 3, "scoring": ["accuracy", "f1"], "refit": False, "return_train_score": True},
+                {"cv": 3, "n_jobs": 1}, {"cv": 3, "n_jobs": -1},
+                {"cv": KFold(4, shuffle=True, random_state=0)}, {"cv": ShuffleSplit(3, random_state=1)},
+                {"cv": StratifiedKFold(3, shuffle=True, random_state=2)},
+                {"cv": RepeatedKFold(n_splits=2, n_repeats=2, random_state=3)}, {"cv": TimeSeriesSplit(3)},
+            ]
+        ),
     ],
     ids=str,
 )  # fmt: skip
@@ -268,6 +274,7 @@ def case_failing(skrub, whens, options):
     return everything(search)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error_score", [np.nan, 0.25])
 @pytest.mark.parametrize("scoring", [None, "roc_auc", ["accuracy", "f1"]])
 @pytest.mark.parametrize("whens", [["never", "fit"], ["never", "transform"], ["fit", "never", "transform"]], ids=str)
@@ -370,6 +377,7 @@ def test_scorer_without_a_number():
     sides.same(case_scorer, "not_a_number", {}, error="ValueError")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scoring", ["roc_auc_ovr", "neg_log_loss", "f1_macro", None])
 def test_three_classes(scoring):
     sides.same(case_three_classes, scoring)
@@ -424,6 +432,7 @@ def case_mark_as_x(skrub, splitter, how):
     return pred.skb.cross_validate(return_indices=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["search", "override", "cross_validate"])
 @pytest.mark.parametrize("splitter", ["groups", "leave", "plain", "number"])
 def test_splits_from_the_pipeline(splitter, how):

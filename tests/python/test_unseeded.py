@@ -63,6 +63,7 @@ print(repr(t.scores(t.pipeline(t.forest())).tolist()), repr(t.scores(t.pipeline(
 """
 
 
+@pytest.mark.slow
 def test_scripts_can_be_repeated():
     """Two processes that do the same draw the same; two creations in one of them do not."""
     script = SCRIPT.format(folder=str(sides.HERE))
@@ -156,6 +157,7 @@ print(repr(t.scores(t.pipeline(t.forest())).tolist()))
 """
 
 
+@pytest.mark.slow
 def test_numpys_seed_is_respected():
     """A script that seeds NumPy's generator decides by that what is drawn."""
     found = {}
