@@ -15,10 +15,8 @@ from skrub import *  # noqa: F403
 from . import _core
 from ._config import config_context, get_config, set_config
 from . import _patch
-from .capture import previews as _previews
 
 _patch.install()
-_previews.install()
 
 from ._api import lazy, run, run_as_completed  # noqa: E402
 from ._verify import VerifyError  # noqa: E402

@@ -14,9 +14,9 @@ from typing import Any
 import skrub
 
 from . import _config
-from .capture import building
+from .capture import building, previews
 from .hosts import _skrub_0_11 as sk
-from .hosts import searches
+from .hosts import evaluating, searches
 
 _plain = threading.local()  # set while skrub's own evaluator is asked on purpose
 
@@ -78,4 +78,9 @@ def install() -> None:
     skrub.cross_validate = _cross_validate
     if getattr(skrub, "_data_ops", None) is not None and hasattr(skrub._data_ops, "cross_validate"):
         skrub._data_ops.cross_validate = _cross_validate
+    sk.evaluation.evaluate = evaluating.evaluating(sk.evaluation.evaluate, active)
     building.install(active)
+    previews.install()
+    # These modules of skrub imported the function by its name.
+    for module in (sk.learners, sk.namespace, sk.inspection):
+        module.evaluate = sk.evaluation.evaluate
