@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import functools
 import threading
-import warnings
 from typing import Any
 
 import skrub
 
 from . import _config
-from .capture import building
+from .capture import building, previews
 from .hosts import _skrub_0_11 as sk
-from .hosts import searches
+from .hosts import backends, evaluating, searches, studies
 
 _plain = threading.local()  # set while skrub's own evaluator is asked on purpose
 
@@ -38,6 +37,7 @@ class plain_skrub:
 
 _original_fit = sk.ParamSearch.fit
 _original_cross_validate = sk.learners.cross_validate
+_original_optuna_fit = sk.OptunaParamSearch.fit
 
 
 @functools.wraps(_original_fit)
@@ -55,27 +55,67 @@ def _cross_validate(
 ) -> Any:
     if not active() or not hasattr(learner, "__skrub_to_Xy_pipeline__"):
         return _original_cross_validate(learner, environment, keep_subsampling=keep_subsampling, cv=cv, **kwargs)
-    from . import _api
+    from . import _api, engine
 
-    return _api.run_one(searches.CrossValidateItem(learner, environment, keep_subsampling, cv, kwargs))
+    if isinstance(learner, (sk.ParamSearch, sk.OptunaParamSearch)):
+        # Each outer fold fits a search, which is a run of its own: joblib has nothing to do.
+        n_jobs = backends.n_jobs_of(kwargs.get("n_jobs"))
+        backend = backends.elsewhere(n_jobs)
+        if backend is None:
+            kwargs["n_jobs"] = 1
+        else:
+            engine.fell_back("cross_validate", f"joblib's backend is {backend}")
+        with backends.around(n_jobs):
+            return _original_cross_validate(
+                learner, environment, keep_subsampling=keep_subsampling, cv=cv, **kwargs
+            )
+    item = searches.CrossValidateItem(learner, environment, keep_subsampling, cv, kwargs)
+    study = studies.current()
+    if study is None:
+        return _api.run_one(item)
+    item.n_jobs = study.n_jobs
+    try:
+        return _api.run_one(item)
+    finally:
+        study.settle()
+
+
+@functools.wraps(_original_optuna_fit)
+def _optuna_fit(self: Any, environment: Any) -> Any:
+    from . import engine
+
+    n_jobs = backends.n_jobs_of(self.n_jobs)
+    backend = backends.elsewhere(n_jobs)
+    if not active() or backend is not None or n_jobs == 0:
+        if active():
+            engine.fell_back("search", f"joblib's backend is {backend}" if backend else "n_jobs is 0")
+        return _original_optuna_fit(self, environment)
+    # One trial after the other, each on the engine's threads: what they share is computed once, and the
+    # sampler knows of all trials before.  skrub would start n_jobs processes or threads of trials.
+    own = object.__new__(type(self))
+    own.__dict__.update(self.__dict__, n_jobs=1)
+    try:
+        with studies.Study(n_jobs):
+            _original_optuna_fit(own, environment)
+    finally:
+        self.__dict__.update({name: value for name, value in own.__dict__.items() if name != "n_jobs"})
+    return self
 
 
 def install() -> None:
-    """Put the replacements in place; an unknown version of skrub gets one warning and stays plain."""
-    version = tuple(int(part) for part in skrub.__version__.split(".")[:2])
-    if version != (0, 11):
-        warnings.warn(
-            f"stratum knows skrub 0.11, not {skrub.__version__}: everything runs by plain skrub",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-        return
+    """Put the replacements in place."""
     searches.SearchItem.engine_off = staticmethod(_original_fit)
     searches.CrossValidateItem.engine_off = staticmethod(_original_cross_validate)
     sk.ParamSearch.fit = _fit
+    sk.OptunaParamSearch.fit = _optuna_fit
     sk.learners.cross_validate = _cross_validate
     sk.namespace.cross_validate = _cross_validate
     skrub.cross_validate = _cross_validate
     if getattr(skrub, "_data_ops", None) is not None and hasattr(skrub._data_ops, "cross_validate"):
         skrub._data_ops.cross_validate = _cross_validate
+    sk.evaluation.evaluate = evaluating.evaluating(sk.evaluation.evaluate, active)
     building.install(active)
+    previews.install()
+    # These modules of skrub imported the function by its name.
+    for module in (sk.learners, sk.namespace, sk.inspection):
+        module.evaluate = sk.evaluation.evaluate

@@ -86,6 +86,11 @@ def last_run() -> RunStats:
     return getattr(_last, "stats", None) or RunStats()
 
 
+def fell_back(what: str, why: str) -> None:
+    """Count what is left to skrub without a run."""
+    _last.stats = RunStats(fallbacks=[(what, why)])
+
+
 @dataclass
 class Outcome:
     """An item's result or exception."""

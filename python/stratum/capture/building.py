@@ -83,6 +83,8 @@ from skrub._data_ops import _evaluation as _host_eval
 from skrub._data_ops import _skrub_namespace as _host_namespace
 from skrub._data_ops._utils import Sentinels as _HostSentinels
 
+from ..hosts.evaluating import LOOP_CODE
+
 _DataOp = _host_nodes.DataOp
 _DataOpImpl = _host_nodes.DataOpImpl
 _UninitializedVariable = _host_nodes.UninitializedVariable
@@ -1007,7 +1009,7 @@ def _raised_by_variable(error: BaseException) -> bool:
     tb = error.__traceback__
     while tb is not None:
         code = tb.tb_frame.f_code
-        runs += code is _HOST_RUN_CODE
+        runs += code is _HOST_RUN_CODE or code is LOOP_CODE
         tb = tb.tb_next
     return runs == 1 and code is _HOST_VAR_COMPUTE_CODE
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from .. import _core
 from ..hosts import _skrub_0_11 as sk
-from ..hosts import operators
+from ..hosts import estimators, operators
 from . import building
 from . import encode as _encode
 
@@ -166,7 +166,7 @@ def _lowered(data_op: Any) -> tuple[Any, int] | None:
     if recent is None or recent.engine is not engine or (X is not None and recent.plan.index_of(X) is None):
         recent = _recent = _Recent(engine)
     try:
-        with engine.lowering:
+        with engine.lowering, estimators.leave_generator():
             return recent.lower(data_op)
     except (sk.Unsupported, _core.EngineError, RecursionError):
         forget_recent()

@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from skrub import _dataframe as sbd
 from skrub._apply_to_cols import ApplyToCols
-from skrub._data_ops import _choosing, _data_ops, _estimator, _evaluation, _skrub_namespace, _subsampling
+from skrub._data_ops import _choosing, _data_ops, _estimator, _evaluation, _inspection, _optuna, _skrub_namespace, _subsampling
 from skrub._data_ops._data_ops import (
     _MEMORY,
     DataOp,
@@ -329,6 +329,8 @@ def subsampling_seed() -> int:
 
 # Names that other modules of the package use as they are.
 evaluation = _evaluation
+inspection = _inspection
+OptunaParamSearch = _optuna.OptunaParamSearch
 learners = _estimator
 nodes_module = _data_ops
 namespace = _skrub_namespace

@@ -169,6 +169,23 @@ def global_generator_is_seeded() -> bool:
     return getattr(bit_generator, "seed_seq", None) is None
 
 
+class leave_generator:
+    """Context in which no seed may be drawn from a generator that the script has seeded.
+
+    A preview and a single fit draw from it themselves, as in skrub; one draw more would change what comes
+    after them.
+    """
+
+    def __enter__(self) -> None:
+        _leaving.depth = getattr(_leaving, "depth", 0) + 1
+
+    def __exit__(self, *exc: object) -> None:
+        _leaving.depth -= 1
+
+
+_leaving = threading.local()
+
+
 def seed(impl: Any, estimator: Any) -> int:
     """The seed of one creation: the same for all its candidates and folds, another one for the next."""
     if _config.option("unseeded") == "independent":
@@ -178,6 +195,8 @@ def seed(impl: Any, estimator: Any) -> int:
         if known is not None:
             return known
         if global_generator_is_seeded():
+            if getattr(_leaving, "depth", 0):
+                raise sk.Unsupported("a draw from NumPy's global generator, which the script has seeded")
             value = int(np.random.randint(0, 2**31 - 1))
         else:
             template = sk.choosing.get_chosen_or_default(impl.estimator)

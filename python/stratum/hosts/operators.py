@@ -278,6 +278,12 @@ def describe(obj: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _hold(x: Any, impl: Any, study: Any, trial: int, number: int, values: tuple) -> None:
+    """Hand the outputs of a node to a study, which keeps them for its next trial."""
+    if not any(isinstance(value, _core.Failed) for value in values):
+        study.put(number, values)
+
+
 # -- The registry ---------------------------------------------------------------------------------
 
 _SAFE = _core.THREAD_SAFE | _core.HOLDS_GIL
@@ -320,6 +326,7 @@ OPERATORS = (
     Operator("search", searches.begin, _core.HOLDS_GIL | _core.EXPANDS | _core.NESTS, brief="candidates and folds"),
     Operator("pick", searches.pick, _CALLER | _core.EXPANDS | _core.NESTS, brief="results of a search; the refit"),
     Operator("deliver", searches.deliver, _CALLER | _core.NESTS, brief="results as the user gets them"),
+    Operator("hold", _hold, _CALLER, brief="hands a value to a study, for its next trial"),
 )
 assert tuple(op.name for op in OPERATORS[: len(sk.COMPUTE)]) == sk.COMPUTE
 NUMBER = {op.name: i for i, op in enumerate(OPERATORS)}

@@ -23,6 +23,7 @@ from .. import _config, _core
 from .._progress import Progress
 from . import _skrub_0_11 as sk
 from . import _sklearn as skl
+from . import backends, studies
 
 # Below so many cells a fold's work is too small for threads: handing the GIL to and fro costs more.
 SMALL_CELLS = 30_000
@@ -408,6 +409,14 @@ class FoldsItem(Item):
     keep: Any = None
     train_scores = False
 
+    def check_backend(self) -> None:
+        """Leave the work to a joblib backend that was chosen for where it runs; to joblib, what it refuses."""
+        backend = backends.elsewhere(self.n_jobs)
+        if backend is not None:
+            raise sk.Unsupported(f"joblib's backend is {backend}")
+        if self.n_jobs == 0:
+            raise sk.Unsupported("n_jobs is 0")
+
     def prepare_xy(self, engine: Any, splitter: Any) -> Any:
         """Nodes for X, y and the splitter; the node that begins the search when they are there."""
         data_op, environment = self.data_op, self.environment
@@ -501,6 +510,9 @@ class FoldsItem(Item):
         tests = cv.refs(1)
         trains = cv.refs(2) if self.train_scores else []
         self.ticker.start(len(candidates), len(splits) * (2 if self.train_scores else 1))
+        study = studies.current()
+        if study is not None:
+            study.watch(self, cv.refs(0), tests)
         waves = [_FIRST_FOLD + i % len(splits) for i in range(len(tests))]
         engine.run.demand_waves([*tests, *trains], [*waves, *waves[: len(trains)]])
         self.keep = engine.run.keep(tests)
@@ -682,10 +694,11 @@ class SearchItem(FoldsItem):
     def __init__(self, search: Any, environment: Any) -> None:
         super().__init__(search.data_op, environment, what="search")
         self.owner = search  # the ParamSearch that is being fitted
-        self.n_jobs = search.search.n_jobs
+        self.n_jobs = backends.n_jobs_of(search.search.n_jobs)
         self.params: list[dict] = []
 
     def prepare(self, engine: Any) -> Any:
+        self.check_backend()
         if type(self.owner.search) not in skl.SEARCHES:
             raise sk.Unsupported(f"a search by {type(self.owner.search).__name__}")
         self.owner.refit_ = self.owner.search.refit
@@ -807,13 +820,13 @@ class CrossValidateItem(FoldsItem):
         super().__init__(learner.data_op, environment, what="cross_validate")
         self.learner, self.keep_subsampling, self.given_cv, self.kwargs = learner, keep_subsampling, cv, kwargs
         self.given_environment = environment
-        n_jobs = kwargs.get("n_jobs")
-        self.n_jobs = n_jobs if isinstance(n_jobs, int) else None
+        self.n_jobs = backends.n_jobs_of(kwargs.get("n_jobs"))
         self.params: list[dict] = []
 
     def prepare(self, engine: Any) -> Any:
         if type(self.learner) is not sk.SkrubLearner:
             raise sk.Unsupported(f"cross-validation of a {type(self.learner).__name__}")
+        self.check_backend()
         self.environment = sk.env_with_subsampling(self.data_op, self.environment, self.keep_subsampling)
         kwargs = sk.rename_cv_parameters(self.kwargs)
         defaults = skl.cross_validate_defaults()
