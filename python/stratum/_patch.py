@@ -114,7 +114,7 @@ def install() -> None:
     if getattr(skrub, "_data_ops", None) is not None and hasattr(skrub._data_ops, "cross_validate"):
         skrub._data_ops.cross_validate = _cross_validate
     sk.evaluation.evaluate = evaluating.evaluating(sk.evaluation.evaluate, active)
-    building.install(active)
+    building.install(active, [evaluating.LOOP_CODE])
     previews.install()
     # These modules of skrub imported the function by its name.
     for module in (sk.learners, sk.namespace, sk.inspection):

@@ -68,7 +68,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -82,8 +82,6 @@ from skrub._data_ops import _data_ops as _host_nodes
 from skrub._data_ops import _evaluation as _host_eval
 from skrub._data_ops import _skrub_namespace as _host_namespace
 from skrub._data_ops._utils import Sentinels as _HostSentinels
-
-from ..hosts.evaluating import LOOP_CODE
 
 _DataOp = _host_nodes.DataOp
 _DataOpImpl = _host_nodes.DataOpImpl
@@ -108,7 +106,7 @@ _FIRST_FIELD = {
 _HOST_INIT_QUALNAME = "DataOpImpl.__init_subclass__.<locals>.__init__"
 # The generator loop and the leaf of an evaluation, to recognise where an
 # UninitializedVariable comes from.
-_HOST_RUN_CODE = _host_eval._DataOpTraversal.run.__code__
+_RUN_CODES = {_host_eval._DataOpTraversal.run.__code__}
 _HOST_VAR_COMPUTE_CODE = _host_nodes.Var.compute.__code__
 _HOST_FOLDER = pathlib.Path(_host_nodes.__file__).parent
 _host_display_name = _host_eval._choosing.get_display_name
@@ -1009,7 +1007,7 @@ def _raised_by_variable(error: BaseException) -> bool:
     tb = error.__traceback__
     while tb is not None:
         code = tb.tb_frame.f_code
-        runs += code is _HOST_RUN_CODE or code is LOOP_CODE
+        runs += code in _RUN_CODES
         tb = tb.tb_next
     return runs == 1 and code is _HOST_VAR_COMPUTE_CODE
 
@@ -1219,7 +1217,7 @@ def _node_types() -> list[type]:
     return found
 
 
-def install(active: Callable[[], bool] | None = None) -> None:
+def install(active: Callable[[], bool] | None = None, loops: Iterable[types.CodeType] = ()) -> None:
     """Replace skrub's build-time checks by the incremental ones.
 
     Parameters
@@ -1227,8 +1225,11 @@ def install(active: Callable[[], bool] | None = None) -> None:
     active : callable, optional
         Asked, without arguments, at each check; when it returns False skrub's
         own functions are used for that check.  By default always True.
+    loops : iterable of code objects, optional
+        Functions that evaluate DataOps in the place of skrub's loop.
     """
     global _active, _installed
+    _RUN_CODES.update(loops)
     _active = _always if active is None else active
     if _installed:
         return

@@ -11,7 +11,7 @@ What it is for
     A fit on many rows goes to the engine's graph instead (`stratum.hosts.fitting`).
 
 Who may call it
-    `stratum._patch` puts `evaluate` in place; `stratum.capture.building` asks for `LOOP_CODE`.
+    `stratum._patch` puts `evaluate` in place and tells `stratum.capture.building` of `LOOP_CODE`.
 
 What is the same as in skrub
     Order of evaluation, the values and fitted state left on nodes, `results`, `errors` and `metadata` where
