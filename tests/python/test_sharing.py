@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import sides
 from counted import Mean, Nearest, Scale, Shift
+from sklearn.linear_model import Ridge
 from sklearn.metrics import make_scorer, mean_absolute_error
 
 N_FOLDS = 3
@@ -466,3 +467,22 @@ def test_library_estimators_are_shared_too():
         "<Apply StandardScaler>": N_FOLDS + 1,
         "<Apply Ridge>": 8 * (N_FOLDS + 1),
     }
+
+
+def test_columns_named_at_random_keep_the_names_that_were_fitted():
+    """Duplicate columns get a random suffix: what was learned from a preview goes with the preview's names."""
+    import stratum
+
+    def build(alpha):
+        X, y = table()
+        x = stratum.var("X", X).skb.mark_as_X()
+        both = x.skb.concat([x * 2.0], axis=1)
+        return both.skb.apply(Ridge(alpha), y=stratum.var("y", y).skb.mark_as_y()).skb.make_grid_search(cv=N_FOLDS)
+
+    X, y = table()
+    searches = [build(alpha) for alpha in (0.5, 1.0, 2.0)]
+    for search in [build(0.25).fit({"X": X, "y": y}), *stratum.run(searches)]:
+        predictions = search.best_learner_.predict({"X": X})
+        assert np.corrcoef(predictions, y)[0, 1] > 0.3
+        names = search.best_learner_.data_op._skrub_impl.estimator_.feature_names_in_
+        assert len(set(names)) == 6 and any("__skrub_" in name for name in names)

@@ -37,6 +37,7 @@ LONG_CALL_S = 1e-3
 _Apply = sk.nodes_module.Apply
 _Call = sk.nodes_module.Call
 _CallMethod = sk.nodes_module.CallMethod
+_Concat = sk.nodes_module.Concat
 _Var = sk.nodes_module.Var
 _environments: dict[int, tuple[weakref.ref, dict, list[tuple[_Preview, bool]]]] = {}
 
@@ -76,7 +77,7 @@ def trim(search: Any) -> None:
         known = _environments.get(id(search))
         held = known[2][:] if known is not None else []
         if known is not None:
-            known[2][:] = [(_Preview(p.states, p.output if needed else None), needed) for p, needed in held]
+            known[2][:] = [(p if needed or _is_random(p) else _Preview(p.states, None), needed) for p, needed in held]
     del held  # outside the lock: values may have finalizers
 
 
@@ -255,7 +256,7 @@ def _remember_apply(data_op: Any, scope: Any, entry: int, result: Any) -> None:
     learned = [(state_ref, state)]
     if value_ref.op != "fit":  # a predictor: the fit's own output is the estimator, predictions another node
         learned.append((state_ref.at(0), impl.estimator_))
-    preview = _Preview(_bound(learned), _bound([(value_ref, private)]))
+    preview = _Preview(_bound(learned), _output(value_ref, private))
     bound_state(state, preview.states)
     _hold(data_op, preview)
 
@@ -281,6 +282,47 @@ def _serve_apply(data_op: Any, scope: Any, entry: int) -> tuple[Any] | None:
     return (result,)
 
 
+# Outputs with columns that skrub named at random: another evaluation would give them other names, so these
+# are bound wherever they arise, and stay with what was learned from them.
+_random: weakref.WeakSet[_Binding] = weakref.WeakSet()
+
+
+def _has_random_names(value: Any) -> bool:
+    """Whether duplicate columns of a table got skrub's random suffix."""
+    return any(isinstance(name, str) and "__skrub_" in name for name in getattr(value, "columns", ()))
+
+
+def _is_random(preview: _Preview) -> bool:
+    return preview.output is not None and preview.output in _random
+
+
+def _output(ref: Any, value: Any) -> _Binding:
+    binding = _bound([(ref, value)])
+    if _has_random_names(value):
+        _random.add(binding)
+    return binding
+
+
+def _serve_concat(data_op: Any, scope: Any, entry: int) -> tuple[Any] | None:
+    """The tables of an equal pipeline, concatenated under the names that they got there."""
+    state_ref, value_ref = scope.state(entry), scope.value(entry)
+    if not isinstance(state_ref, _core.Ref) or not isinstance(value_ref, _core.Ref):
+        return None
+    names, value = state_ref.bound(), value_ref.bound()
+    if names is None or value is None:
+        return None
+    data_op._skrub_impl.all_outputs_ = list(names[0])
+    _hold(data_op, _Preview(_by_ref.get(state_ref), _by_ref.get(value_ref)))
+    return (operators.protect(value[0]),)
+
+
+def _remember_concat(data_op: Any, scope: Any, entry: int, result: Any) -> None:
+    state_ref, value_ref = scope.state(entry), scope.value(entry)
+    if isinstance(state_ref, _core.Ref) and isinstance(value_ref, _core.Ref) and state_ref.plain:
+        names = _bound([(state_ref, list(data_op._skrub_impl.all_outputs_))])
+        _hold(data_op, _Preview(names, _output(value_ref, operators.protect(result))))
+
+
 def _store(impl: Any, result: Any, seconds: float) -> None:
     """Leave a preview on the node as skrub's evaluator does."""
     impl.results["preview"] = result
@@ -303,6 +345,8 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
         if "preview" in impl.results or not _patch.active():
             return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
         _note_variables(impl)
+        if kind is _Concat:
+            return concatenate(data_op)
         if kind not in (_Apply, _Call, _CallMethod):
             return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
         place = None
@@ -336,10 +380,24 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
             ref = place[0].value(place[1]) if place is not None else None
             if isinstance(ref, _core.Ref) and ref.plain and not ref.flags & _core.N_UNSHARED:
                 try:
-                    _hold(data_op, _Preview(None, _bound([(ref, operators.protect(result))])))
+                    _hold(data_op, _Preview(None, _output(ref, operators.protect(result))))
                 except operators.CannotShare:
                     return result
                 _long_calls.add(_name_of_call(impl))
+        return result
+
+    def concatenate(data_op: Any) -> Any:
+        place = _lowered(data_op) if _random else None
+        start = time.perf_counter()
+        served = _serve_concat(data_op, *place) if place is not None else None
+        if served is not None:
+            _store(data_op._skrub_impl, served[0], time.perf_counter() - start)
+            return served[0]
+        result = original(data_op)
+        if _has_random_names(result):
+            place = place or _lowered(data_op)
+            if place is not None:
+                _remember_concat(data_op, *place, result)
         return result
 
     return evaluate
