@@ -33,6 +33,12 @@ ITEMS = 544
 DOCTEST_FLAGS = "doctest_optionflags=NORMALIZE_WHITESPACE ELLIPSIS"
 
 
+def _environment() -> dict[str, str]:
+    """This process's, for another folder."""
+    paths = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return dict(os.environ, MPLBACKEND="agg", PYTHONPATH=os.pathsep.join(paths))
+
+
 @pytest.mark.slow
 def test_skrub_dataops(tmp_path: pathlib.Path) -> None:
     assert len(EXPECTED) <= 6
@@ -42,7 +48,7 @@ def test_skrub_dataops(tmp_path: pathlib.Path) -> None:
         "-W", "ignore::ResourceWarning",
     ]  # fmt: skip
     run = subprocess.run(
-        command, cwd=tmp_path, env=dict(os.environ, MPLBACKEND="agg"), capture_output=True, text=True, timeout=1500
+        command, cwd=tmp_path, env=_environment(), capture_output=True, text=True, timeout=1500
     )
     summary = run.stdout[run.stdout.rfind("short test summary info") :]
     failed = dict(re.findall(r"^FAILED \S*?::(\S+)(.*)$", summary, re.M))
@@ -71,6 +77,6 @@ def test_plugin_finds_the_evaluator(tmp_path: pathlib.Path) -> None:
         sys.executable, "-m", "pytest", "-q", "-p", "stratum.testing.skrub_plugin", "-p", "no:cacheprovider",
         "-rf", "--skrub-evaluator-allowed=test_listed", "test_it.py",
     ]  # fmt: skip
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(command, cwd=tmp_path, env=_environment(), capture_output=True, text=True, timeout=300)
     assert "1 failed, 2 passed" in run.stdout, run.stdout + run.stderr
-    assert "FAILED test_it.py::test_theirs - Failed: skrub's own evaluator ran: <Var 'a'>" in run.stdout
+    assert "FAILED test_it.py::test_theirs - Failed: skrub's own evaluator ran" in run.stdout

@@ -394,14 +394,14 @@ def evaluating(original: Callable[..., Any], active: Callable[[], bool]) -> Call
             sk.evaluation.clear_results(data_op, mode=mode)
         if clear and on_nodes:
             callbacks = (sk.evaluation._cache_pruner(data_op, mode), *callbacks)
+        count = None if on_nodes else size(environment)
+        if mode in _FITS and count is not None and count >= fitting.LEAST_CELLS and type(data_op) is sk.DataOp:
+            found = fitting.fit(data_op, mode, environment)
+            if found is not None:
+                return found[0]
         try:
             if on_nodes:
                 return _Evaluation(mode, environment, True, callbacks).run(data_op)
-            count = size(environment)
-            if mode in _FITS and count is not None and count >= fitting.LEAST_CELLS and type(data_op) is sk.DataOp:
-                found = fitting.fit(data_op, mode, environment)
-                if found is not None:
-                    return found[0]
             return in_order(data_op, mode, environment, count)
         except sk.UninitializedVariable as error:
             if environment is not None and not environment.get(sk.IS_PREVIEW_DATA_ENV_NAME):
