@@ -63,12 +63,14 @@ def _cross_validate(
         backend = backends.elsewhere(n_jobs)
         if backend is None:
             kwargs["n_jobs"] = 1
-        else:
-            engine.fell_back("cross_validate", f"joblib's backend is {backend}")
-        with backends.around(n_jobs):
-            return _original_cross_validate(
-                learner, environment, keep_subsampling=keep_subsampling, cv=cv, **kwargs
-            )
+        try:
+            with backends.around(n_jobs):
+                return _original_cross_validate(
+                    learner, environment, keep_subsampling=keep_subsampling, cv=cv, **kwargs
+                )
+        finally:
+            if backend is not None:
+                engine.fell_back("cross_validate", f"joblib's backend is {backend}")
     item = searches.CrossValidateItem(learner, environment, keep_subsampling, cv, kwargs)
     study = studies.current()
     if study is None:
@@ -84,12 +86,15 @@ def _cross_validate(
 def _optuna_fit(self: Any, environment: Any) -> Any:
     from . import engine
 
+    if not active():
+        return _original_optuna_fit(self, environment)
     n_jobs = backends.n_jobs_of(self.n_jobs)
     backend = backends.elsewhere(n_jobs)
-    if not active() or backend is not None or n_jobs == 0:
-        if active():
+    if backend is not None or n_jobs == 0:
+        try:
+            return _original_optuna_fit(self, environment)
+        finally:
             engine.fell_back("search", f"joblib's backend is {backend}" if backend else "n_jobs is 0")
-        return _original_optuna_fit(self, environment)
     # One trial after the other, each on the engine's threads: what they share is computed once, and the
     # sampler knows of all trials before.  skrub would start n_jobs processes or threads of trials.
     own = object.__new__(type(self))

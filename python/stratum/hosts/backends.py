@@ -18,7 +18,7 @@ import joblib.parallel as _parallel
 
 _outer = threading.local()  # n_jobs of a cross-validation of searches, around its inner searches
 
-# The backends that the engine's threads stand in for.
+# The backends that the engine's threads stand in for; a class derived from one is somebody's own.
 _OURS = tuple(_parallel.BACKENDS[name] for name in ("threading", "sequential", "loky") if name in _parallel.BACKENDS)
 
 
@@ -36,7 +36,7 @@ def elsewhere(n_jobs: Any) -> str | None:
     if n_jobs == 1:
         return None  # joblib stays in this thread whatever the backend
     backend = _parallel.get_active_backend()[0]
-    return None if isinstance(backend, _OURS) else type(backend).__name__
+    return None if type(backend) in _OURS else type(backend).__name__
 
 
 class around:
