@@ -45,7 +45,7 @@ def pipeline(skrub, estimator=None):
     X = data.drop(columns="y").skb.mark_as_X()
     y = data["y"].skb.mark_as_y()
     X = X.assign(d=X["a"] * X["b"]).skb.set_name("wide")
-    return X.skb.apply(StandardScaler()).skb.apply(estimator or Ridge(), y=y)
+    return X.skb.apply(StandardScaler()).skb.apply(Ridge() if estimator is None else estimator, y=y)
 
 
 def nodes_of(data_op):
@@ -400,6 +400,20 @@ def test_previews_serve_fits_and_stay_apart():
     assert second.data_op._skrub_impl.estimator_ is not fitted
     assert np.allclose(second.predict(environment), expected)
     assert np.allclose(op.skb.eval(), expected) and np.allclose(op.skb.preview(), expected)
+
+
+def test_results_of_batches_are_not_what_previews_keep():
+    """What `stratum.lazy.eval` gives may be changed; an equal pipeline gets its own."""
+    import stratum as skrub
+
+    df = table(200)
+    op = skrub.var("X", df[["a", "b", "c"]]).skb.apply(StandardScaler())
+    expected = op.skb.preview().copy()
+    (value,) = skrub.run([skrub.lazy.eval(op)])
+    fitted = op._skrub_impl.estimator_
+    value.iloc[:] = -1.0
+    assert skrub.run([skrub.lazy.eval(op)])[0].equals(expected) and op.skb.preview().equals(expected)
+    assert op._skrub_impl.estimator_ is not fitted
 
 
 class Loud(TransformerMixin, BaseEstimator):

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _core
+from .. import _config, _core
 from . import _skrub_0_11 as sk
-from . import estimators, operators, searches
+from . import backends, estimators, operators, searches
 
 # Fewer cells than this are fitted sooner than a run has begun (it takes some 5 ms).
 LEAST_CELLS = 200_000
@@ -36,6 +36,7 @@ class FitItem(searches.Item):
     def __init__(self, data_op: Any, mode: str, environment: dict) -> None:
         super().__init__(data_op, environment, what=mode)
         self.mode = mode
+        self.n_jobs = backends.n_jobs_of(None)
 
     def suits(self, engine: Any) -> bool:
         """Capture; whether the engine's order is as good as skrub's."""
@@ -55,21 +56,13 @@ class FitItem(searches.Item):
 
     def deliver(self, x: Any, value: Any, states: tuple) -> Any:
         impls = {obj.uuid: obj for _, obj in self.entries if hasattr(obj, "uuid")}
-        own = [(entry, self._own(ref, state)) for (entry, ref), state in zip(self.states, states)]
+        own = [(entry, self.own(ref, state)) for (entry, ref), state in zip(self.states, states)]
         self.write_back(impls, own)
         if isinstance(value, _core.Failed):
             raise self.annotate(value.error, value.at)
         if self.mode == "fit" and (fitted := self._fitted_here(own, value)) is not None:
             return fitted
-        return self._own(self.value, value)
-
-    def _own(self, ref: Any, value: Any) -> Any:
-        """A value that goes to the user: not the object that a preview keeps."""
-        if isinstance(value, operators.State):
-            return self.engine.hand_out(value)
-        if isinstance(ref, _core.Ref) and ref.bound() is not None and not isinstance(value, _core.Failed):
-            return operators.protect(value)
-        return value
+        return self.own(self.value, value)
 
     def _fitted_here(self, own: list[tuple[int, Any]], value: Any) -> Any:
         """What `fit` returns is the estimator that is on the node, copied with it or not."""
@@ -111,7 +104,7 @@ _LIBRARIES = estimators.LIBRARIES | {"pandas", "polars", "numpy", "scipy", "buil
 
 
 def _is_quiet(estimator: Any) -> bool:
-    """Whether an estimator is a known library's and draws nothing from a generator that the script seeded."""
+    """Whether an estimator is a known library's and draws nothing that skrub's order decides."""
     if estimator is None or isinstance(estimator, str):
         return True
     if isinstance(estimator, (type, sk.DataOp)) or not hasattr(estimator, "get_params"):
@@ -122,8 +115,10 @@ def _is_quiet(estimator: Any) -> bool:
         if any(sk.has_evaluables(value) or not _is_quiet_value(value) for value in inside):
             return False
     bits = estimators.flags(estimator)
-    draws = bool(bits & _core.EST_UNSEEDED) and estimators.global_generator_is_seeded()
-    return bool(bits & _core.EST_LIBRARY) and not draws
+    if bits & _core.EST_UNSEEDED:
+        if estimators.global_generator_is_seeded() or _config.option("unseeded") == "independent":
+            return False
+    return bool(bits & _core.EST_LIBRARY)
 
 
 def _is_quiet_value(value: Any) -> bool:

@@ -315,6 +315,16 @@ class Item:
             else:
                 impl.value_ = state
 
+    def own(self, ref: Any, value: Any) -> Any:
+        """A value that goes to the user: not the object that a preview keeps, nor another result's."""
+        from . import operators
+
+        if isinstance(value, operators.State):
+            return self.engine.hand_out(value)
+        if isinstance(ref, _core.Ref) and ref.bound() is not None and not isinstance(value, _core.Failed):
+            return operators.protect(value)
+        return value
+
     def states_of(self, scope: Any) -> list[tuple[int, Any]]:
         """(entry, ref or constant) of everything that was fitted in a scope."""
         found = []
@@ -386,17 +396,17 @@ class EvalItem(Item):
             raise sk.Unsupported("a generator of the user: evaluating in place advances it")
         scope = self.scope("fit_transform")
         self.scopes.append(scope)
-        value = scope.ref(self.root)
+        self.value = scope.ref(self.root)
         self.states = self.states_of(scope)
-        return engine.node("deliver", (_core.Leaf(self, False), value, tuple(s for _, s in self.states)))
+        return engine.node("deliver", (_core.Leaf(self, False), self.value, tuple(s for _, s in self.states)))
 
     def deliver(self, x: Any, value: Any, states: tuple) -> Any:
         # skrub leaves the fitted state on the user's own nodes, of what was fitted before a failure too
         impls = {obj.uuid: obj for kind, obj in self.entries if hasattr(obj, "uuid")}
-        self.write_back(impls, [(entry, state) for (entry, _), state in zip(self.states, states)])
+        self.write_back(impls, [(entry, self.own(ref, state)) for (entry, ref), state in zip(self.states, states)])
         if isinstance(value, _core.Failed):
             raise self.annotate(value.error, value.at)
-        return value
+        return self.own(self.value, value)
 
     def plain(self) -> Any:
         return self.data_op.skb.eval(self.given, keep_subsampling=self.keep_subsampling)
