@@ -3,47 +3,114 @@
 Use it in place of skrub (``import stratum as skrub``): everything public in skrub is here, the same
 objects, and searches and cross-validations go through the engine. ``run`` takes a batch of pipelines that
 were built separately.
+
+Importing the package imports skrub and replaces its methods. Only the command line and the import hook
+import it without: then that is done as soon as somebody asks for a name of it or imports skrub (``_load``).
 """
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import sys
+from typing import TYPE_CHECKING, Any
 
-import skrub as _skrub
-from skrub import *  # noqa: F403
+if TYPE_CHECKING:  # for those who read the types; at run time `_load` brings the same names
+    from skrub import *  # noqa: F403
 
-from . import _core
-from ._config import config_context, get_config, set_config
-from . import _patch
-from .capture import previews as _previews
-
-_patch.install()
-_previews.install()
-
-from ._api import lazy, run, run_as_completed  # noqa: E402
-from ._verify import VerifyError  # noqa: E402
-from .engine import RunStats, last_run  # noqa: E402
-from .explain import explain  # noqa: E402
-
-EngineError = _core.EngineError
-cross_validate = _patch._cross_validate
+    from ._api import lazy, run, run_as_completed
+    from ._config import config_context, get_config, set_config
+    from ._core import EngineError
+    from ._verify import VerifyError
+    from .engine import RunStats, last_run
+    from .explain import explain
 
 __version__ = "0.1.0"
-__all__ = [
-    *_skrub.__all__,
+_OWN = [
     "EngineError", "RunStats", "VerifyError", "config_context", "explain", "get_config", "last_run",
     "lazy", "run", "run_as_completed", "set_config",
 ]  # fmt: skip
-__all__ = list(dict.fromkeys(__all__))
+
+_loaded = False
+
+
+def _load() -> None:
+    """Import skrub and the engine, and put the replacements in place."""
+    global _loaded
+    if _loaded:
+        return
+    _loaded = True
+    try:
+        _import_all()
+    except BaseException:
+        _loaded = False
+        raise
+
+
+def _import_all() -> None:
+    import skrub
+
+    from . import _config, _core, _patch
+    from .capture import previews
+
+    _patch.install()
+    previews.install()
+
+    from . import _api, _verify, engine
+    from .explain import explain
+
+    names = dict.fromkeys([*skrub.__all__, *_OWN])
+    own = {
+        "_skrub": skrub,
+        "EngineError": _core.EngineError,
+        "cross_validate": _patch._cross_validate,
+        "RunStats": engine.RunStats, "last_run": engine.last_run,
+        "VerifyError": _verify.VerifyError,
+        "config_context": _config.config_context, "get_config": _config.get_config,
+        "set_config": _config.set_config,
+        "explain": explain,
+        "lazy": _api.lazy, "run": _api.run, "run_as_completed": _api.run_as_completed,
+    }  # fmt: skip
+    space = globals()
+    for name in skrub.__all__:
+        space[name] = getattr(skrub, name)
+    space.update(own, __all__=list(names))
+
+
+def _light() -> bool:
+    """Whether this process only wants the command line, or the hook a part that needs no skrub."""
+    hook = sys.modules.get("_stratum_hook")
+    if hook is not None and getattr(hook, "light", False):
+        return True
+    if sys.argv[:1] == ["-m"]:  # so while the interpreter looks for the module to run
+        return any(word.endswith("m") and _names_us(after) for word, after in _pairs(sys.orig_argv)) or (
+            "-mstratum" in sys.orig_argv
+        )
+    return bool(sys.argv) and os.path.basename(sys.argv[0]) == "stratum"
+
+
+def _names_us(word: str) -> bool:
+    return word == "stratum" or word.startswith("stratum.")
+
+
+def _pairs(words: list[str]) -> list[tuple[str, str]]:
+    return [(a, b) for a, b in zip(words, words[1:]) if a.startswith("-") and not a.startswith("--")]
 
 
 def __getattr__(name: str) -> Any:
     """Whatever else skrub has."""
+    if not _loaded and name not in ("__path__", "__wrapped__"):
+        _load()
+        if name in globals():
+            return globals()[name]
     try:
-        return getattr(_skrub, name)
-    except AttributeError:
+        return getattr(globals()["_skrub"], name)
+    except (AttributeError, KeyError):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *dir(_skrub)})
+    return sorted({*globals(), *dir(globals().get("_skrub"))})
+
+
+if not _light():
+    _load()

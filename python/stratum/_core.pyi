@@ -24,6 +24,7 @@ class Ref:
     plain: bool
     meaning: bytes
     structure: bytes
+    encoding: bytes
     origin: Any
     inputs: tuple[Ref, ...]
     def at(self, port: int) -> Ref: ...
@@ -79,6 +80,7 @@ class CV:
 class Exec:
     def failed_at(self, *args: Any) -> Any: ...
     threads: int
+    ref: Ref
     graph: Graph
     def become(self, ref: Ref) -> None: ...
     def choose(self, option: int) -> None: ...
