@@ -32,8 +32,8 @@ light = False
 #: The directory through which scripts that run together share, or None.
 exchange = None
 
-#: Called with every module of these packages that has been imported (see ``stratum.scripts.patched``).
-on_library = None
+#: ``stratum.scripts.patched`` in a script that shares: it is told of imports of these packages.
+patched = None
 libraries = frozenset()
 
 _home = None  # the package's directory, where the runner says so
@@ -52,11 +52,11 @@ class _Watched(ModuleSpec):
     @_initializing.setter
     def _initializing(self, value):
         self.__dict__["_initializing"] = value
-        if not value and "_initializing" in self.__dict__:
+        if value:
+            _begins(self.name)
+        else:
             self.__class__ = ModuleSpec
-            module = sys.modules.get(self.name)
-            if module is not None:
-                _imported(self.name, module)
+            _ends(self.name, sys.modules.get(self.name))
 
 
 class _Finder:
@@ -68,7 +68,7 @@ class _Finder:
             for gone in _forget:
                 sys.modules.pop(gone, None)
             _forget.clear()
-        watched = name in _actions or (on_library is not None and name.partition(".")[0] in libraries)
+        watched = name in _actions or (patched is not None and name.partition(".")[0] in libraries)
         if not watched or name in _passing:
             return None
         _passing.add(name)
@@ -85,12 +85,20 @@ class _Finder:
             _passing.discard(name)
 
 
-def _imported(name, module):
-    """A watched module is there."""
-    if on_library is not None:
-        on_library(name, module)
+def _begins(name):
+    """A watched module begins to be imported."""
+    if patched is not None and name.partition(".")[0] in libraries:
+        patched.begun()
+
+
+def _ends(name, module):
+    """A watched module is there, or None: its import failed."""
+    if patched is not None and name.partition(".")[0] in libraries:
+        patched.ended(name, module)
+    if module is None:
+        return
     action = _actions.pop(name, None)
-    if not _actions and on_library is None and not _forget and _Finder in sys.meta_path:
+    if not _actions and patched is None and not _forget and _Finder in sys.meta_path:
         sys.meta_path.remove(_Finder)
     if action is not None:
         action(module)
@@ -237,16 +245,15 @@ def start_from_runner():
 
 def _watch_libraries():
     """Note what the libraries look like when they are fresh, to see later whether somebody changed them."""
-    global on_library, libraries
-    import importlib.util
+    global patched, libraries
+    from importlib.util import module_from_spec, spec_from_file_location
 
-    place = os.path.join(_home, "scripts", "patched.py")
-    spec = importlib.util.spec_from_file_location("_stratum_patched", place)
-    patched = importlib.util.module_from_spec(spec)
-    sys.modules["_stratum_patched"] = patched
-    spec.loader.exec_module(patched)
-    libraries = patched.LIBRARIES
+    spec = spec_from_file_location("_stratum_patched", os.path.join(_home, "scripts", "patched.py"))
+    watch = module_from_spec(spec)
+    spec.loader.exec_module(watch)
+    libraries = watch.LIBRARIES
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in libraries:
-            patched.note(name, module)
-    on_library = patched.note
+            watch.begun()
+            watch.ended(name, module)
+    patched = watch
