@@ -103,6 +103,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--output-dir", metavar="DIR", help="leave the outputs as files NUMBER-NAME.out and .err"
     )
     parser.add_argument("--no-share", action="store_true", help="let scripts share nothing")
+    parser.add_argument("--stats", action="store_true", help="say on stderr what was shared")
     parser.add_argument(
         "words",
         nargs=argparse.REMAINDER,
@@ -120,8 +121,9 @@ def run_scripts(options: argparse.Namespace) -> int:
         return 2
     try:
         return runner.run(
-            options.words, jobs=options.jobs, output_dir=options.output_dir, share=not options.no_share
-        )
+            options.words, jobs=options.jobs, output_dir=options.output_dir, share=not options.no_share,
+            stats=options.stats,
+        )  # fmt: skip
     except runner.RunError as error:
         print(f"stratum run: {error}", file=sys.stderr)
         return 2

@@ -1,9 +1,9 @@
 """What scripts that run together share: an equal node is computed by the process that asks first.
 
 Who calls it
-    `wrap` stands around the operators that may be expensive (``hosts/operators.py``), `preview` around fits
+    `Exchange.around` stands around the operators that may be expensive (``hosts/operators.py``), `preview` around fits
     at construction (``capture/previews.py``); both only in a script that was started with others
-    (``current``). `begin` is called on the thread that starts a run or builds a preview.
+    (`current`). `Exchange.begin` is called on the thread that starts a run or builds a preview.
 
 How
     A directory is the meeting place; nobody coordinates. A node's name is the digest of its encoding and of
@@ -20,17 +20,19 @@ What is shared
     process (``Ref.plain``), it took `WORTH_S` and it left nothing but its value. So nothing that showed a
     warning is published, and a process in which a warning may have been held back as a repetition
     publishes nothing (``_may_repeat``). Nor are fits that talk (``verbose``). Values hold nothing that is
-    defined outside of libraries, and no array whose layout a pickle would change.
+    defined outside of libraries; arrays keep their layout in memory.
 
     A process that has changed a library takes nothing and gives nothing: `patched`.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import io
 import locale
+import math
 import mmap
 import os
 import pickle
@@ -48,7 +50,9 @@ import pandas as pd
 import sklearn
 import skrub
 
+from .. import _core
 from ..capture import encode as _encode
+from ..hosts import estimators
 
 #: What takes less is computed by everybody: writing, mapping and waiting cost some milliseconds.
 WORTH_S = 0.02
@@ -65,6 +69,16 @@ _FRAMES = frozenset({"pandas", "polars", "pyarrow", "numpy"})
 _VARIABLES = ("OMP_", "OPENBLAS_", "MKL_", "BLIS_", "LC_", "LANG", "TZ", "STRATUM_")
 
 
+# Methods of frames and of what they are grouped by: nothing but their result is left of them.
+_METHODS = frozenset(
+    "agg aggregate apply assign astype concat corr count cov cummax cummin cumprod cumsum describe diff drop"
+    " drop_duplicates dropna explode ffill bfill fillna filter first get get_dummies group_by interpolate isin"
+    " isna join join_asof last map max mean median melt merge min mode notna nunique pivot pivot_table prod"
+    " quantile rank rename replace reset_index round select set_index shift sort sort_index sort_values stack"
+    " std sum transform unique unstack value_counts var with_columns".split()
+)
+
+
 class _NotShareable(Exception):
     """A value that stays in its process; the text says why."""
 
@@ -79,6 +93,21 @@ def _is_library_code(obj: Any) -> bool:
     return _encode.is_library_module(module)
 
 
+def _strided(memory: np.ndarray, dtype: np.dtype, shape: tuple, offset: int, strides: tuple) -> np.ndarray:
+    """An array in the layout that it had."""
+    return np.ndarray(shape, dtype, memory, offset, strides)
+
+
+def _with_gaps(array: np.ndarray) -> Any:
+    """How to pickle an array with gaps: with the memory between its elements, as sums depend on the layout."""
+    low, high = np.lib.array_utils.byte_bounds(array)
+    if type(array) is not np.ndarray or array.dtype.hasobject or high - low > 2 * array.nbytes + 4096:
+        raise _NotShareable("a small part of a large array")
+    memory = np.frombuffer((ctypes.c_char * (high - low)).from_address(low), np.uint8).copy()
+    offset = array.__array_interface__["data"][0] - low
+    return _strided, (memory, array.dtype, array.shape, offset, array.strides)
+
+
 class _Pickler(pickle.Pickler):
     """Refuses what would not be the same thing in another process."""
 
@@ -89,7 +118,7 @@ class _Pickler(pickle.Pickler):
                 raise _NotShareable(f"{obj!r} is not a library's")
         elif isinstance(obj, np.ndarray):
             if not (obj.flags.c_contiguous or obj.flags.f_contiguous):
-                raise _NotShareable("an array with gaps")
+                return _with_gaps(obj)
         elif isinstance(obj, types.ModuleType):
             raise _NotShareable("a module")
         return NotImplemented
@@ -237,6 +266,14 @@ class Exchange:
             self._settings = _settings()
         return self._settings is not None
 
+    def wants_preview(self, estimator: Any, X: Any) -> bool:
+        """Whether a fit at construction is to be looked for."""
+        if math.prod(getattr(X, "shape", ())) < WORTH_CELLS or not is_quiet(estimator):
+            return False
+        # Who takes a fit draws nothing: the seeded generator of a script would go another way.
+        draws = estimators.flags(estimator) & _core.EST_UNSEEDED
+        return not (draws and estimators.global_generator_is_seeded())
+
     def _note(self, what: str, text: str) -> None:
         os.write(self._log, f"{os.getpid()} {what} {text}\n".encode())
 
@@ -306,6 +343,19 @@ class Exchange:
             self._note("kept", f"{what}: {why}")
             self._nothing(path)
         return value
+
+    def around(self, name: str, operator: Callable[..., Any]) -> Callable[..., Any]:
+        """An operator that asks the exchange first, where its kind may be worth it."""
+        wants = _WANTS.get(name)
+        if wants is None:
+            return operator
+
+        def shared(x: Any, *args: Any) -> Any:
+            if not wants(args):
+                return operator(x, *args)
+            return self.node(x.ref, name, lambda: operator(x, *args))
+
+        return shared
 
     def _nothing(self, path: str) -> None:
         os.close(os.open(path + ".none", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -393,25 +443,10 @@ def _wants_call(args: tuple) -> bool:
 
 
 def _wants_method(args: tuple) -> bool:
-    obj, _, arguments, keywords, token = args[1:]
-    if token is not None or type(obj).__module__.partition(".")[0] not in _FRAMES:
+    obj, name, arguments, keywords, token = args[1:]
+    if token is not None or name not in _METHODS or type(obj).__module__.partition(".")[0] not in _FRAMES:
         return False
     return not _holds_functions(arguments) and not _holds_functions(keywords)
 
 
 _WANTS = {"fit": _wants_fit, "apply": _wants_apply, "call": _wants_call, "method": _wants_method}
-
-
-def wrap(name: str, operator: Callable[..., Any]) -> Callable[..., Any]:
-    """An operator that asks the exchange first; the operator itself in a script that runs alone."""
-    wants = _WANTS.get(name)
-    exchange = _current
-    if exchange is None or wants is None:
-        return operator
-
-    def shared(x: Any, *args: Any) -> Any:
-        if _current is None or not wants(args):
-            return operator(x, *args)
-        return exchange.node(x.ref, name, lambda: operator(x, *args))
-
-    return shared

@@ -115,8 +115,9 @@ def _environment(exchange: str | None) -> dict[str, str]:
 
 
 def run(
-    words: Sequence[str], jobs: int | None = None, output_dir: str | None = None, share: bool = True
-) -> int:
+    words: Sequence[str], jobs: int | None = None, output_dir: str | None = None, share: bool = True,
+    stats: bool = False,
+) -> int:  # fmt: skip
     """Run what the command line says; returns the exit status, or becomes the script.
 
     Parameters
@@ -129,6 +130,8 @@ def run(
         Where the outputs are left as files; without it they are written to ours.
     share : bool, default=True
         Whether scripts share what they compute.
+    stats : bool, default=False
+        Whether to say on stderr what was shared.
 
     Returns
     -------
@@ -147,7 +150,25 @@ def run(
         return _run_all(todo, options, at_once, output_dir, folder)
     finally:
         if folder is not None:
+            if stats:
+                sys.stderr.write(shared(folder))
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def shared(folder: str) -> str:
+    """What scripts noted in the exchange, in words: who computed, who took, who kept out of it and why."""
+    lines = []
+    try:
+        with open(os.path.join(folder, "log"), encoding="utf-8", errors="replace") as file:
+            lines = [line.rstrip("\n").split(" ", 2) for line in file]
+    except FileNotFoundError:
+        pass
+    counts = {what: sum(line[1] == what for line in lines) for what in ("made", "took")}
+    text = f"== shared: {counts['made']} computed, {counts['took']} taken\n"
+    for pid, what, why in lines:
+        if what in ("kept", "closed"):
+            text += f"==   {'not shared' if what == 'kept' else f'process {pid} stays out of it'}: {why}\n"
+    return text
 
 
 # -- Several ----------------------------------------------------------------------------------------
