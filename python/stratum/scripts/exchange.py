@@ -318,7 +318,7 @@ class Exchange:
     def _look(self, path: str, encoding: bytes, what: str) -> Any:
         found = _read(path + ".value", encoding)
         if found is not _missing:
-            self._note("took", what)
+            self._note("took", f"{what} {os.path.basename(path)}")
         return found
 
     def _compute(self, path: str, encoding: bytes, what: str, compute: Callable[[], Any]) -> Any:
@@ -334,7 +334,7 @@ class Exchange:
         if seconds < WORTH_S:
             self._nothing(path)
             return value
-        self._note("made", what)
+        self._note("made", f"{what} {os.path.basename(path)}")
         try:
             if not silent or _shown != before or _may_repeat():
                 raise _NotShareable("a warning")
