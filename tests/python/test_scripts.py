@@ -26,7 +26,7 @@ NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py") if path.stem != "helpe
 
 # What a script is given: arguments, and what it reads.
 ARGUMENTS = {
-    "argparse_report": ["--rows", "7", "a.py", "--name=x y", "--", "-z"],
+    "argparse_report": ["--rows", "7", "--name=x y", "--", "one.py", "--two"],
     "looks_at_itself": ["--one", "two.py", ""],
     "logs": ["-v"],
 }
@@ -105,7 +105,7 @@ def mask(text: bytes, folder: Path) -> bytes:
 def written(folder: Path) -> dict[str, bytes]:
     """The files that a script has written."""
     known = {path.name for path in SCRIPTS.iterdir()} | {"__pycache__"}
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name not in known}
+    return {path.name: mask(path.read_bytes(), folder) for path in sorted(folder.iterdir()) if path.name not in known}
 
 
 def agree(python: Path, name: str, place: Path, sides: list[str]) -> Said:
@@ -201,8 +201,12 @@ def test_options_of_the_interpreter_reach_the_script(python: Path, tmp_path: Pat
     plain = ask(python, *options, "flags.py", "x", cwd=tmp_path)
     ours = ask(python, *options, "-m", "stratum", "run", "flags.py", "x", cwd=tmp_path)
     assert plain.returncode == 0 and ours.stdout == plain.stdout
-    refused = ask(python, "-E", "-c", "", cwd=tmp_path)
-    assert refused.returncode == 0
+    joined = ask(python, "-um", "stratum", "run", "flags.py", cwd=tmp_path)
+    assert joined.stdout == ask(python, "-u", "flags.py", cwd=tmp_path).stdout
+    home = environment()["PYTHONPATH"]
+    refused = ask(python, "-I", "-c", f"import sys; sys.path.insert(0, {home!r}); sys.orig_argv[1:] = ['-I', '-m']\n"
+                  "from stratum.scripts import runner\nrunner.interpreter_options(sys.orig_argv)", cwd=tmp_path)
+    assert refused.returncode == 1 and "python -I ignores what run needs" in refused.stderr
 
 
 def test_a_script_that_is_not_there(python: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ df = pd.DataFrame({
     "pay": rng.normal(50, 10, 240).round(2),
 })
 
+import os
 import pickle
 import sys
 
@@ -23,7 +24,7 @@ def clean(frame):
 data = skrub.var("data")
 X = data.drop(columns="pay", errors="ignore").skb.mark_as_X()
 y = data["pay"].skb.mark_as_y()
-pred = X.skb.apply_func(clean).skb.apply(skrub.TableVectorizer()).skb.apply(Ridge(), y=y)
+pred = X.skb.apply_func(clean).skb.apply(skrub.TableVectorizer(high_cardinality=skrub.StringEncoder(n_components=5, random_state=0))).skb.apply(Ridge(), y=y)
 learner = pred.skb.make_learner()
 learner.fit({"data": df})
 with open("learner.pkl", "wb") as file:
@@ -31,6 +32,7 @@ with open("learner.pkl", "wb") as file:
 with open("learner.pkl", "rb") as file:
     loaded = pickle.load(file)
 print(loaded.predict({"data": df.head(3)}).round(6))
+os.remove("learner.pkl")  # skrub's nodes have random numbers of their own
 split = pred.skb.train_test_split({"data": df}, random_state=0)
 print(sorted(split), round(learner.score({"data": df}), 6))
 sys.exit(0 if loaded is not learner else 1)

@@ -293,7 +293,8 @@ def _preview_together(together: Any, data_op: Any, scope: Any, entry: int, origi
     state_ref, value_ref = scope.state(entry), scope.value(entry)
     X = impl.X._skrub_impl.results["preview"] if isinstance(impl.X, sk.DataOp) else impl.X
     known = isinstance(state_ref, _core.Ref) and isinstance(value_ref, _core.Ref) and state_ref.op == "fit"
-    if not known or impl.kwargs or not together.wants_preview(sk.choosing.get_chosen_or_default(impl.estimator), X):
+    estimator = sk.choosing.get_chosen_or_default(impl.estimator)
+    if not known or any(impl.kwargs.values()) or not together.wants_preview(estimator, X):
         return original()
     start = time.perf_counter()
     made: list[Any] = []

@@ -27,7 +27,6 @@ What is shared
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import io
@@ -57,7 +56,9 @@ from ..hosts import estimators
 #: What takes less is computed by everybody: writing, mapping and waiting cost some milliseconds.
 WORTH_S = 0.02
 #: A preview of a table with fewer cells is not looked for: asking costs 20 ms (`patched`).
-WORTH_CELLS = 20_000
+WORTH_CELLS = 10_000
+#: A part of an array is written with all of it if that is so many times larger at most.
+WORTH_PART = 512
 #: Room that is left in the directory.
 SPARE_BYTES = 256 << 20
 
@@ -93,19 +94,23 @@ def _is_library_code(obj: Any) -> bool:
     return _encode.is_library_module(module)
 
 
-def _strided(memory: np.ndarray, dtype: np.dtype, shape: tuple, offset: int, strides: tuple) -> np.ndarray:
-    """An array in the layout that it had."""
-    return np.ndarray(shape, dtype, memory, offset, strides)
+def _strided(whole: np.ndarray, dtype: np.dtype, shape: tuple, offset: int, strides: tuple) -> np.ndarray:
+    """A part of an array, in the layout that it had."""
+    return np.ndarray(shape, dtype, whole if whole.flags.c_contiguous else whole.T, offset, strides)
 
 
 def _with_gaps(array: np.ndarray) -> Any:
-    """How to pickle an array with gaps: with the memory between its elements, as sums depend on the layout."""
-    low, high = np.lib.array_utils.byte_bounds(array)
-    if type(array) is not np.ndarray or array.dtype.hasobject or high - low > 2 * array.nbytes + 4096:
+    """How to pickle an array with gaps: with all of the array that it is a part of, as sums depend on the layout.
+
+    The columns of a frame are often parts of one matrix, which is written once.
+    """
+    whole = array.base
+    if type(array) is not np.ndarray or type(whole) is not np.ndarray or whole.dtype.hasobject:
+        raise _NotShareable("an array with gaps in foreign memory")
+    if not (whole.flags.c_contiguous or whole.flags.f_contiguous) or whole.nbytes > WORTH_PART * array.nbytes:
         raise _NotShareable("a small part of a large array")
-    memory = np.frombuffer((ctypes.c_char * (high - low)).from_address(low), np.uint8).copy()
-    offset = array.__array_interface__["data"][0] - low
-    return _strided, (memory, array.dtype, array.shape, offset, array.strides)
+    offset = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+    return _strided, (whole, array.dtype, array.shape, offset, array.strides)
 
 
 class _Pickler(pickle.Pickler):

@@ -33,7 +33,7 @@ HOME = SITE.parent.parent
 #: A directory in memory is taken for what scripts share if so much of it is free.
 ENOUGH_BYTES = 1 << 30
 
-_TAKES_A_WORD = ("W", "X", "c", "m")
+_TAKES_A_WORD = ("W", "X")
 
 
 class RunError(Exception):
@@ -56,25 +56,21 @@ def interpreter_options(words: Sequence[str]) -> list[str]:
     for word in rest:
         if not word.startswith("-") or word == "-":
             break
+        options.append(word)
         if word.startswith("--"):
-            options.append(word)
             if word == "--check-hash-based-pycs":
                 options.append(next(rest))
             continue
-        letters = ""
         for at, letter in enumerate(word[1:], 1):
             if letter in "EIS":
                 raise RunError(f"python -{letter} ignores what run needs; leave it out")
+            if letter == "m":
+                options.pop()
+                return [*options, word[:at]] if at > 1 else options
             if letter in _TAKES_A_WORD:
-                if letter in "mc":
-                    return [*options, f"-{letters}"] if letters else options
-                value = word[at + 1 :] or next(rest)
-                options += [f"-{letters}"] * bool(letters) + [f"-{letter}", value]
-                letters = ""
+                if at + 1 == len(word):
+                    options.append(next(rest))
                 break
-            letters += letter
-        if letters:
-            options.append(f"-{letters}")
     return options
 
 
