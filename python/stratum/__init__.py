@@ -51,9 +51,11 @@ def _import_all() -> None:
 
     from . import _config, _core, _patch
     from .capture import previews
+    from .scripts import fronts
 
     _patch.install()
     previews.install()
+    fronts.install()
 
     from . import _api, _verify, engine
     from .explain import explain
@@ -62,7 +64,7 @@ def _import_all() -> None:
     own = {
         "_skrub": skrub,
         "EngineError": _core.EngineError,
-        "cross_validate": _patch._cross_validate,
+        "cross_validate": skrub.cross_validate,
         "RunStats": engine.RunStats, "last_run": engine.last_run,
         "VerifyError": _verify.VerifyError,
         "config_context": _config.config_context, "get_config": _config.get_config,

@@ -1335,7 +1335,8 @@ PyMODINIT_FUNC PyInit__core(void)
         PyTypeObject *type;
     } types[] = {{"Graph", &Graph_Type},   {"Ref", &Ref_Type},   {"Expr", &Expr_Type},   {"Leaf", &Leaf_Type},
                  {"Failed", &Failed_Type}, {"Plan", &Plan_Type}, {"Scope", &Scope_Type}, {"CV", &CV_Type},
-                 {"Run", &Run_Type},       {"Exec", &Exec_Type}};
+                 {"Run", &Run_Type},       {"Exec", &Exec_Type},
+                 {"Front", &Front_Type}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (PyType_Ready(types[i].type) < 0 ||
             PyModule_AddObjectRef(m, types[i].name, (PyObject *)types[i].type) < 0) {
