@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-from . import _config, _core
+from . import _config, _core, scripts
 from .capture import encode as _encode
 from .capture import previews
 from .hosts import _skrub_0_11 as sk
@@ -269,6 +269,9 @@ def _execute(engine: Engine, items: list[searches.Item]) -> Iterator[tuple[int, 
     start = time.perf_counter()
     before = engine.graph.stats()
     filters = list(warnings.filters)
+    together = scripts.connected()
+    if together is not None:
+        together.begin()
     plain: list[searches.Item] = []
     run = workers = limits = None
     live: list[searches.Item] = []

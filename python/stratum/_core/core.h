@@ -111,7 +111,7 @@ typedef struct ExecObject {
 } ExecObject;
 
 extern PyTypeObject Graph_Type, Ref_Type, Expr_Type, Leaf_Type, Failed_Type, Plan_Type, Scope_Type, Run_Type,
-    CV_Type, Exec_Type;
+    CV_Type, Exec_Type, Front_Type;
 
 /* -- values.c ------------------------------------------------------------------------------ */
 

@@ -257,6 +257,12 @@ static PyObject *Exec_get_graph(ExecObject *self, void *unused)
     return Py_NewRef(self->graph);
 }
 
+static PyObject *Exec_get_ref(ExecObject *self, void *unused)
+{
+    (void)unused;
+    return alive(self) ? core_ref(self->graph, (st_ref){self->x->node, 0}) : NULL;
+}
+
 static PyMethodDef Exec_methods[] = {
     {"become", (PyCFunction)Exec_become, METH_O, "The node's value is this ref's."},
     {"choose", (PyCFunction)Exec_choose, METH_O, "Option k is wanted."},
@@ -266,6 +272,7 @@ static PyMethodDef Exec_methods[] = {
     {NULL, NULL, 0, NULL}};
 static PyGetSetDef Exec_getset[] = {
     {"threads", (getter)Exec_get_threads, NULL, "Threads that the node may use.", NULL},
+    {"ref", (getter)Exec_get_ref, NULL, "The node itself.", NULL},
     {"graph", (getter)Exec_get_graph, NULL, "The graph of the node.", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 PyTypeObject Exec_Type = {

@@ -161,6 +161,24 @@ static PyObject *Ref_richcompare(PyObject *a, PyObject *b, int op)
 
 static Py_hash_t Ref_hash(RefObject *r) { return (Py_hash_t)(st_node_id(r->ref.node) * 8 + r->ref.port); }
 
+static int append_bytes(void *ud, const char *text, size_t n)
+{
+    PyObject *s = PyBytes_FromStringAndSize(text, (Py_ssize_t)n);
+    int rc = s ? PyList_Append(ud, s) : -1;
+    Py_XDECREF(s);
+    return rc < 0 ? ST_EHOST : ST_OK;
+}
+
+static PyObject *encoding_of(st_node *n)
+{
+    PyObject *list = PyList_New(0), *out = NULL, *empty = PyBytes_FromStringAndSize(NULL, 0);
+    if (list && empty && st_node_encode(n, append_bytes, list) == ST_OK)
+        out = PyObject_CallMethod(empty, "join", "O", list);
+    Py_XDECREF(list);
+    Py_XDECREF(empty);
+    return out;
+}
+
 static PyObject *Ref_get(RefObject *r, void *what)
 {
     const st_node *n = r->ref.node;
@@ -178,6 +196,7 @@ static PyObject *Ref_get(RefObject *r, void *what)
         st_hash h = st_node_structure(n);
         return PyBytes_FromStringAndSize((const char *)&h, sizeof h);
     }
+    case 'e': return encoding_of(r->ref.node);
     case 'g': {
         st_value *v = st_node_origin(n);
         return Py_NewRef(v ? core_object(v) : Py_None);
@@ -210,6 +229,7 @@ static PyGetSetDef Ref_getset[] = {
     {"plain", (getter)Ref_get, NULL, "Whether its keys mean the same in another process.", "P"},
     {"meaning", (getter)Ref_get, NULL, "Key of what it computes (16 bytes).", "m"},
     {"structure", (getter)Ref_get, NULL, "Key of what it is (16 bytes).", "s"},
+    {"encoding", (getter)Ref_get, NULL, "What its meaning is the key of: operator, attributes, meanings of the inputs.", "e"},
     {"origin", (getter)Ref_get, NULL, "What made it first.", "g"},
     {"inputs", (getter)Ref_get, NULL, "Refs of its inputs.", "n"},
     {NULL, NULL, NULL, NULL, NULL}};
@@ -1315,7 +1335,8 @@ PyMODINIT_FUNC PyInit__core(void)
         PyTypeObject *type;
     } types[] = {{"Graph", &Graph_Type},   {"Ref", &Ref_Type},   {"Expr", &Expr_Type},   {"Leaf", &Leaf_Type},
                  {"Failed", &Failed_Type}, {"Plan", &Plan_Type}, {"Scope", &Scope_Type}, {"CV", &CV_Type},
-                 {"Run", &Run_Type},       {"Exec", &Exec_Type}};
+                 {"Run", &Run_Type},       {"Exec", &Exec_Type},
+                 {"Front", &Front_Type}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (PyType_Ready(types[i].type) < 0 ||
             PyModule_AddObjectRef(m, types[i].name, (PyObject *)types[i].type) < 0) {

@@ -1256,7 +1256,7 @@ def uninstall() -> None:
     if not _installed:
         return
     for place, name, function in _REPLACED:
-        if getattr(place, name) is function:
+        if getattr(getattr(place, name), "__code__", None) is function.__code__:  # it, or its front
             setattr(place, name, _originals[name])
     for cls, (original, function) in _inits.items():
         if cls.__dict__.get("__init__") is function:

@@ -23,7 +23,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .. import _core
+from .. import _core, scripts
 from ..hosts import _skrub_0_11 as sk
 from ..hosts import estimators, operators
 from . import building
@@ -329,6 +329,36 @@ def _store(impl: Any, result: Any, seconds: float) -> None:
     impl.metadata.setdefault("preview", {}).update(eval_duration=seconds, env_key=None)
 
 
+def _preview_together(together: Any, data_op: Any, scope: Any, entry: int, original: Callable[[], Any]) -> Any:
+    """A preview in a script that runs with others: what another one fitted is put on this node."""
+    impl = data_op._skrub_impl
+    state_ref, value_ref = scope.state(entry), scope.value(entry)
+    X = impl.X._skrub_impl.results["preview"] if isinstance(impl.X, sk.DataOp) else impl.X
+    known = isinstance(state_ref, _core.Ref) and isinstance(value_ref, _core.Ref) and state_ref.op == "fit"
+    estimator = sk.choosing.get_chosen_or_default(impl.estimator)
+    if not known or any(impl.kwargs.values()) or not together.wants_preview(estimator, X):
+        return original()
+    start = time.perf_counter()
+    made: list[Any] = []
+
+    def fit() -> tuple[Any, Any]:
+        made.append(original())
+        state = operators.State(impl.estimator_, impl.estimator_was_wrapped_, impl._y_type, impl._y_col_names)
+        return (made[0] if value_ref.op == "fit" else impl.estimator_), state
+
+    output, state = together.node(state_ref.at(0), "fit", fit)
+    if made:
+        if value_ref.op != "fit":
+            together.node(value_ref, "apply", lambda: made[0])
+        return made[0]
+    if value_ref.op != "fit":
+        output = together.node(value_ref, "apply", lambda: operators.predict(state, X))
+    impl.estimator_, impl.estimator_was_wrapped_, impl.estimator_id_ = state.estimator, state.was_wrapped, None
+    impl._y_type, impl._y_col_names = state.y_type, state.y_names
+    _store(impl, output, time.perf_counter() - start)
+    return output
+
+
 def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
     from .. import _patch
 
@@ -371,7 +401,14 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
                 _store(impl, result, time.perf_counter() - start)
                 return result
         start = time.perf_counter()
-        result = original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
+        together = scripts.connected() if kind is _Apply and place is not None else None
+        if together is not None and together.begin():
+            result = _preview_together(
+                together, data_op, *place,
+                lambda: original(data_op, mode, environment, clear, callbacks, ancestor_data_op),
+            )  # fmt: skip
+        else:
+            result = original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
         if kind is _Apply:
             if place is not None:
                 _remember_apply(data_op, *place, result)

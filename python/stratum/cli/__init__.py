@@ -2,7 +2,8 @@
 
 A command is a row of `COMMANDS`: its name, one sentence, a function that adds its arguments and
 one that runs it. What a command needs is imported when it runs, so that ``--help`` and
-``--version`` stay quick and work without the packages of the demonstration.
+``--version`` stay quick and work without the packages of the demonstration, and ``run`` imports nothing
+that the script does not.
 """
 
 from __future__ import annotations
@@ -75,6 +76,9 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_demo(options: argparse.Namespace) -> int:
     """Run ``demo``."""
+    from .. import _load
+
+    _load()
     from ..demo.run import DemoError, demo
 
     try:
@@ -92,12 +96,94 @@ def run_demo(options: argparse.Namespace) -> int:
     return 0
 
 
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``run``."""
+    parser.add_argument("--jobs", type=positive, metavar="N", help="scripts at once (default: twice the cores)")
+    parser.add_argument(
+        "--output-dir", metavar="DIR", help="leave the outputs as files NUMBER-NAME.out and .err"
+    )
+    parser.add_argument("--no-share", action="store_true", help="let scripts share nothing")
+    parser.add_argument("--stats", action="store_true", help="say on stderr what was shared")
+    parser.add_argument(
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="SCRIPT [ARGUMENT ...]",
+        help='one script and its arguments, or several: a.py b.py; "a.py --x 1" b.py; a.py --x 1 -- b.py',
+    )
+
+
+def run_scripts(options: argparse.Namespace) -> int:
+    """Run ``run``."""
+    from ..scripts import runner
+
+    if not options.words:
+        print("stratum run: a script is needed", file=sys.stderr)
+        return 2
+    try:
+        return runner.run(
+            options.words, jobs=options.jobs, output_dir=options.output_dir, share=not options.no_share,
+            stats=options.stats,
+        )  # fmt: skip
+    except runner.RunError as error:
+        print(f"stratum run: {error}", file=sys.stderr)
+        return 2
+
+
+def add_hook_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``install-hook`` and ``uninstall-hook``."""
+    parser.add_argument("--target", metavar="DIR", help="a site directory (default: the interpreter's)")
+
+
+def run_install_hook(options: argparse.Namespace) -> int:
+    """Run ``install-hook``."""
+    from ..scripts import install
+
+    try:
+        written = install.install(options.target)
+    except OSError as error:
+        print(f"stratum install-hook: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(f"wrote {path}" for path in written))
+    return 0
+
+
+def run_uninstall_hook(options: argparse.Namespace) -> int:
+    """Run ``uninstall-hook``."""
+    from ..scripts import install
+
+    try:
+        removed = install.uninstall(options.target)
+    except OSError as error:
+        print(f"stratum uninstall-hook: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(f"removed {path}" for path in removed) or "no hook was installed")
+    return 0
+
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         "demo",
         "Send a batch of pipelines on real data, tune the winner, show what was shared.",
         add_demo_arguments,
         run_demo,
+    ),
+    Command(
+        "run",
+        "Run scripts that know nothing of stratum; several at once share what they have in common.",
+        add_run_arguments,
+        run_scripts,
+    ),
+    Command(
+        "install-hook",
+        "Let STRATUM=1 speed up scripts of this interpreter (two files in site-packages).",
+        add_hook_arguments,
+        run_install_hook,
+    ),
+    Command(
+        "uninstall-hook",
+        "Remove what install-hook wrote.",
+        add_hook_arguments,
+        run_uninstall_hook,
     ),
 )
 

@@ -20,7 +20,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
 
-from .. import _core
+from .. import _core, scripts
 from . import _skrub_0_11 as sk
 from . import estimators, searches, threads
 
@@ -153,6 +153,11 @@ def fit(
     return result, state
 
 
+def predict(state: State, X: Any, **kwargs: Any) -> Any:
+    """Predictions as skrub presents them."""
+    return _format_predictions(state, X, state.estimator.predict(X, **kwargs))
+
+
 _ALWAYS = ("preview", "fit", "fit_transform", "transform")
 
 
@@ -166,8 +171,7 @@ def call(x: Any, impl: Any, mode: str, inner: bool, state: State, X: Any, y: Any
         mode = "transform"
     with threads.LightGBMThreads(estimator, x.threads):
         if mode == "transform" and not hasattr(estimator, "transform"):
-            pred = estimator.predict(X, **_arguments(kwargs, "predict"))
-            return _format_predictions(state, X, pred)
+            return predict(state, X, **_arguments(kwargs, "predict"))
         args = (X, y) if mode == "score" else (X,)
         return getattr(estimator, mode)(*args, **_arguments(kwargs, mode))
 
@@ -341,6 +345,8 @@ LOWERING = {
 def new_graph() -> Any:
     """An empty graph with every operator registered."""
     graph = _core.Graph()
+    together = scripts.connected()
     for op in OPERATORS:
-        graph.op(op.name, op.func, op.props, op.n_out, 1, op.brief)
+        func = op.func if together is None else together.around(op.name, op.func)
+        graph.op(op.name, func, op.props, op.n_out, 1, op.brief)
     return graph

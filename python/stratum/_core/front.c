@@ -1,0 +1,160 @@
+/* front.c - what stands in the place of a library's function, without a frame of its own.
+ *
+ * A Front calls a Python function of the package. When that raises, the frames of the package are taken
+ * out of the traceback (and of those of its causes), so that a script's traceback shows the script and the
+ * libraries, as without. That has to be done here: a Python function that does it would add its own frame
+ * again on the way out. An error of the engine itself keeps its frames.
+ *
+ * Attributes are the function's, and in a class it binds like one.
+ */
+#include "core.h"
+#include <stddef.h>
+
+typedef struct FrontObject {
+    PyObject_HEAD
+    PyObject *func, *home; /* the function; how file names of the package begin */
+    vectorcallfunc call;
+} FrontObject;
+
+static bool ours(PyTracebackObject *tb, PyObject *home)
+{
+    PyCodeObject *code = PyFrame_GetCode(tb->tb_frame);
+    Py_ssize_t found = PyUnicode_Tailmatch(code->co_filename, home, 0, PY_SSIZE_T_MAX, -1);
+    Py_DECREF(code);
+    if (found < 0) PyErr_Clear();
+    return found > 0;
+}
+
+/* The traceback without frames of the package (new reference or NULL); entries are unlinked in place. */
+static PyObject *without_ours(PyObject *traceback, PyObject *home)
+{
+    while (traceback && traceback != Py_None && ours((PyTracebackObject *)traceback, home)) {
+        PyObject *next = Py_XNewRef((PyObject *)((PyTracebackObject *)traceback)->tb_next);
+        Py_DECREF(traceback);
+        traceback = next;
+    }
+    PyTracebackObject *at = (PyTracebackObject *)traceback;
+    while (at && at->tb_next) {
+        if (ours(at->tb_next, home)) {
+            PyTracebackObject *gone = at->tb_next;
+            at->tb_next = (PyTracebackObject *)Py_XNewRef((PyObject *)gone->tb_next);
+            Py_DECREF(gone);
+        } else {
+            at = at->tb_next;
+        }
+    }
+    return traceback;
+}
+
+static void clean(PyObject *exc, PyObject *home, int depth)
+{
+    if (!exc || exc == Py_None || depth > 16 || PyErr_GivenExceptionMatches(exc, core.engine_error)) return;
+    PyObject *tb = without_ours(PyException_GetTraceback(exc), home);
+    if (PyException_SetTraceback(exc, tb ? tb : Py_None) < 0) PyErr_Clear();
+    Py_XDECREF(tb);
+    PyObject *cause = PyException_GetCause(exc), *context = PyException_GetContext(exc);
+    clean(cause, home, depth + 1);
+    if (context != cause) clean(context, home, depth + 1);
+    Py_XDECREF(cause);
+    Py_XDECREF(context);
+}
+
+static PyObject *Front_call(PyObject *self, PyObject *const *args, size_t n, PyObject *names)
+{
+    FrontObject *f = (FrontObject *)self;
+    PyObject *result = PyObject_Vectorcall(f->func, args, n, names);
+    if (result) return result;
+#if PY_VERSION_HEX >= 0x030C0000
+    PyObject *exc = PyErr_GetRaisedException();
+    clean(exc, f->home, 0);
+    PyErr_SetRaisedException(exc);
+#else
+    PyObject *type, *exc, *tb;
+    PyErr_Fetch(&type, &exc, &tb);
+    PyErr_NormalizeException(&type, &exc, &tb);
+    if (exc && tb) PyException_SetTraceback(exc, tb);
+    Py_XDECREF(tb);
+    clean(exc, f->home, 0);
+    PyErr_Restore(type, exc, exc ? PyException_GetTraceback(exc) : NULL);
+#endif
+    return NULL;
+}
+
+static PyObject *Front_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
+{
+    PyObject *func, *home;
+    if (kwds && PyDict_GET_SIZE(kwds)) return PyErr_Format(PyExc_TypeError, "Front() takes no keywords");
+    if (!PyArg_ParseTuple(args, "OU", &func, &home)) return NULL;
+    FrontObject *f = (FrontObject *)type->tp_alloc(type, 0);
+    if (!f) return NULL;
+    f->func = Py_NewRef(func);
+    f->home = Py_NewRef(home);
+    f->call = Front_call;
+    return (PyObject *)f;
+}
+
+static int Front_traverse(FrontObject *f, visitproc visit, void *arg)
+{
+    Py_VISIT(f->func);
+    return 0;
+}
+
+static int Front_clear(FrontObject *f)
+{
+    Py_CLEAR(f->func);
+    return 0;
+}
+
+static void Front_dealloc(FrontObject *f)
+{
+    PyObject_GC_UnTrack(f);
+    Front_clear(f);
+    Py_CLEAR(f->home);
+    Py_TYPE(f)->tp_free((PyObject *)f);
+}
+
+static PyObject *Front_getattro(PyObject *self, PyObject *name)
+{
+    /* the type's own methods for Python's protocols; everything else is the function's */
+    if (PyUnicode_Check(name) && (PyUnicode_CompareWithASCIIString(name, "__class__") == 0 ||
+                                  PyUnicode_CompareWithASCIIString(name, "__reduce_ex__") == 0 ||
+                                  PyUnicode_CompareWithASCIIString(name, "__reduce__") == 0 ||
+                                  PyUnicode_CompareWithASCIIString(name, "__call__") == 0 ||
+                                  PyUnicode_CompareWithASCIIString(name, "__get__") == 0))
+        return PyObject_GenericGetAttr(self, name);
+    return PyObject_GetAttr(((FrontObject *)self)->func, name);
+}
+
+static PyObject *Front_get(PyObject *self, PyObject *obj, PyObject *type)
+{
+    (void)type;
+    return obj && obj != Py_None ? PyMethod_New(self, obj) : Py_NewRef(self);
+}
+
+static PyObject *Front_repr(FrontObject *f) { return PyObject_Repr(f->func); }
+
+/* Pickled like a function: by its name. */
+static PyObject *Front_reduce(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyObject_GetAttrString(((FrontObject *)self)->func, "__qualname__");
+}
+
+static PyMethodDef Front_methods[] = {{"__reduce__", Front_reduce, METH_NOARGS, "By its name."}, {NULL, NULL, 0, NULL}};
+
+PyTypeObject Front_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "stratum._core.Front",
+    .tp_basicsize = sizeof(FrontObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+    .tp_doc = "A function without a frame of the package in tracebacks.",
+    .tp_new = Front_new,
+    .tp_dealloc = (destructor)Front_dealloc,
+    .tp_traverse = (traverseproc)Front_traverse,
+    .tp_clear = (inquiry)Front_clear,
+    .tp_vectorcall_offset = offsetof(FrontObject, call),
+    .tp_call = PyVectorcall_Call,
+    .tp_getattro = Front_getattro,
+    .tp_descr_get = Front_get,
+    .tp_repr = (reprfunc)Front_repr,
+    .tp_methods = Front_methods,
+};

@@ -1,0 +1,457 @@
+"""What scripts that run together share: an equal node is computed by the process that asks first.
+
+Who calls it
+    `Exchange.around` stands around the operators that may be expensive (``hosts/operators.py``), `preview` around fits
+    at construction (``capture/previews.py``); both only in a script that was started with others
+    (`current`). `Exchange.begin` is called on the thread that starts a run or builds a preview.
+
+How
+    A directory is the meeting place; nobody coordinates. A node's name is the digest of its encoding and of
+    the settings that results depend on. Who wants it opens NAME.lock and asks for a record lock, which the
+    system takes away from a process that dies, however it dies, and which a forked child does not inherit.
+    Who gets the lock looks again, computes, writes a temporary file and renames it to NAME.value: encoding,
+    pickle, then the buffers of arrays and frames, aligned. Others compare the encoding byte by byte and map
+    the file privately: nothing is copied until somebody writes to it. NAME.none says that there is nothing
+    to be had: too cheap, not shareable, failed, or warned; then each computes for itself.
+
+What is shared
+    Fits and transformations of scikit-learn's and skrub's estimators without functions of the user inside,
+    reads of files, calls of library functions and methods of frames: where the key means the same in every
+    process (``Ref.plain``), it took `WORTH_S` and it left nothing but its value. So nothing that showed a
+    warning is published, and a process in which a warning may have been held back as a repetition
+    publishes nothing (``_may_repeat``). Nor are fits that talk (``verbose``). Values hold nothing that is
+    defined outside of libraries; arrays keep their layout in memory.
+
+    A process that has changed a library takes nothing and gives nothing: `patched`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import locale
+import math
+import mmap
+import os
+import pickle
+import struct
+import sys
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sklearn
+import skrub
+
+from .. import _core
+from ..capture import encode as _encode
+from ..hosts import estimators
+
+#: What takes less is computed by everybody: writing, mapping and waiting cost some milliseconds.
+WORTH_S = 0.02
+#: A preview of a table with fewer cells is not looked for: asking costs 20 ms (`patched`).
+WORTH_CELLS = 10_000
+#: A part of an array is written with all of it if that is so many times larger at most.
+WORTH_PART = 512
+#: Room that is left in the directory.
+SPARE_BYTES = 256 << 20
+
+_MAGIC = b"stratumX"
+_HEAD = struct.Struct("<8sQQQ")  # magic, length of the encoding, of the pickle, number of buffers
+_ALIGN = 64
+_ESTIMATORS = frozenset({"sklearn", "skrub"})
+_FRAMES = frozenset({"pandas", "polars", "pyarrow", "numpy"})
+_VARIABLES = ("OMP_", "OPENBLAS_", "MKL_", "BLIS_", "LC_", "LANG", "TZ", "STRATUM_")
+
+
+# Methods of frames and of what they are grouped by: nothing but their result is left of them.
+_METHODS = frozenset(
+    "agg aggregate apply assign astype concat corr count cov cummax cummin cumprod cumsum describe diff drop"
+    " drop_duplicates dropna explode ffill bfill fillna filter first get get_dummies group_by interpolate isin"
+    " isna join join_asof last map max mean median melt merge min mode notna nunique pivot pivot_table prod"
+    " quantile rank rename replace reset_index round select set_index shift sort sort_index sort_values stack"
+    " std sum transform unique unstack value_counts var with_columns".split()
+)
+
+
+class _NotShareable(Exception):
+    """A value that stays in its process; the text says why."""
+
+
+# -- Values in files --------------------------------------------------------------------------------
+
+
+def _is_library_code(obj: Any) -> bool:
+    module = getattr(obj, "__module__", None)
+    if isinstance(module, str) and (module == "stratum" or module.startswith("stratum.")):
+        return True
+    return _encode.is_library_module(module)
+
+
+def _strided(whole: np.ndarray, dtype: np.dtype, shape: tuple, offset: int, strides: tuple) -> np.ndarray:
+    """A part of an array, in the layout that it had."""
+    return np.ndarray(shape, dtype, whole if whole.flags.c_contiguous else whole.T, offset, strides)
+
+
+def _with_gaps(array: np.ndarray) -> Any:
+    """How to pickle an array with gaps: with all of the array that it is a part of, as sums depend on the layout.
+
+    The columns of a frame are often parts of one matrix, which is written once.
+    """
+    whole = array.base
+    if type(array) is not np.ndarray or type(whole) is not np.ndarray or whole.dtype.hasobject:
+        raise _NotShareable("an array with gaps in foreign memory")
+    if not (whole.flags.c_contiguous or whole.flags.f_contiguous) or whole.nbytes > WORTH_PART * array.nbytes:
+        raise _NotShareable("a small part of a large array")
+    offset = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+    return _strided, (whole, array.dtype, array.shape, offset, array.strides)
+
+
+class _Pickler(pickle.Pickler):
+    """Refuses what would not be the same thing in another process."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
+            module = getattr(obj, "__module__", None)
+            if module is not None and not _is_library_code(obj):
+                raise _NotShareable(f"{obj!r} is not a library's")
+        elif isinstance(obj, np.ndarray):
+            if not (obj.flags.c_contiguous or obj.flags.f_contiguous):
+                return _with_gaps(obj)
+        elif isinstance(obj, types.ModuleType):
+            raise _NotShareable("a module")
+        return NotImplemented
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__main__":
+            raise _NotShareable(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+def _dump(value: Any) -> tuple[bytes, list[memoryview]]:
+    buffers: list[pickle.PickleBuffer] = []
+    out = io.BytesIO()
+    _Pickler(out, 5, buffer_callback=lambda b: bool(buffers.append(b))).dump(value)
+    return out.getvalue(), [buffer.raw() for buffer in buffers]
+
+
+def _write(path: str, encoding: bytes, value: Any) -> None:
+    """Write a value; `_NotShareable` if it cannot be, or if there is no room."""
+    try:
+        body, buffers = _dump(value)
+    except _NotShareable:
+        raise
+    except Exception as error:  # whatever an object's own way of pickling says
+        raise _NotShareable(f"{type(error).__name__}: {error}") from error
+    sizes = [buffer.nbytes for buffer in buffers]
+    room = os.statvfs(os.path.dirname(path))
+    if room.f_bavail * room.f_frsize < len(body) + sum(sizes) + SPARE_BYTES:
+        raise _NotShareable("no room")
+    temporary = f"{path}.{os.getpid()}.{threading.get_ident()}"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(_HEAD.pack(_MAGIC, len(encoding), len(body), len(sizes)))
+            file.write(struct.pack(f"<{len(sizes)}Q", *sizes))
+            file.write(encoding)
+            file.write(body)
+            for buffer in buffers:
+                file.write(b"\0" * (-file.tell() % _ALIGN))
+                file.write(buffer)
+        os.rename(temporary, path)
+    except OSError as error:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise _NotShareable(f"{type(error).__name__}: {error}") from error
+
+
+_missing = object()
+
+
+def _read(path: str, encoding: bytes) -> Any:
+    """The value in a file, or `_missing`: no file, or another node's."""
+    try:
+        with open(path, "rb") as file:
+            # Private: who writes to an array gets a page of its own.
+            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    except FileNotFoundError:
+        return _missing
+    magic, n_encoding, n_body, n_buffers = _HEAD.unpack_from(whole)
+    at = _HEAD.size
+    sizes = struct.unpack_from(f"<{n_buffers}Q", whole, at)
+    at += 8 * n_buffers
+    if magic != _MAGIC or whole[at : at + n_encoding] != encoding:
+        return _missing
+    at += n_encoding
+    body = whole[at : at + n_body]
+    at += n_body
+    buffers = []
+    for size in sizes:
+        at += -at % _ALIGN
+        buffers.append(whole[at : at + size])
+        at += size
+    return _Unpickler(io.BytesIO(body), buffers=buffers).load()
+
+
+# -- Warnings ---------------------------------------------------------------------------------------
+
+_shown = 0
+
+
+def _count_warnings() -> bool:
+    """Count the warnings that are shown from now on; False where the interpreter offers no place for it."""
+    show = getattr(warnings, "_showwarnmsg", None)
+    if show is None or sys.version_info >= (3, 14):
+        return False
+
+    def counting(message: Any) -> None:
+        global _shown
+        _shown += 1
+        show(message)
+
+    warnings._showwarnmsg = counting  # type: ignore[attr-defined]
+    return True
+
+
+def _may_repeat() -> bool:
+    """Whether a warning has been shown that would not be shown a second time.
+
+    A node whose warning was held back here would show it in a process that has not seen it.
+    """
+    for module in list(sys.modules.values()):
+        registry = getattr(module, "__dict__", {}).get("__warningregistry__")
+        if registry and any(key != "version" for key in registry):
+            return True
+    return False
+
+
+# -- The exchange -----------------------------------------------------------------------------------
+
+
+def _settings() -> bytes | None:
+    """What results depend on besides the key; None if it cannot be told."""
+    options = {k: v for k, v in pd.options.d.items() if k not in ("display", "plotting", "styler", "io")}
+    environment = {k: v for k, v in os.environ.items() if k.startswith(_VARIABLES)}
+    return _encode.encode(
+        [
+            sklearn.get_config(), skrub.get_config(), np.geterr(), options, list(warnings.filters),
+            sorted(environment.items()), locale.setlocale(locale.LC_ALL),
+        ]
+    )  # fmt: skip
+
+
+class Exchange:
+    """This process's side of the exchange."""
+
+    def __init__(self, folder: str, patched: Any) -> None:
+        self.folder = folder
+        self.patched = patched
+        self._settings: bytes | None = None
+        self._claims: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+        self._counts = _count_warnings()
+        self._log = os.open(os.path.join(folder, "log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._closed: str | None = None if self._counts else "this interpreter's warnings cannot be counted"
+
+    def begin(self) -> bool:
+        """Look at libraries and settings again; whether anything may be shared."""
+        self._settings = None
+        if self._closed is None:
+            self._closed = self.patched.changed()
+            if self._closed is not None:
+                self._note("closed", self._closed)
+        if self._closed is None:
+            self._settings = _settings()
+        return self._settings is not None
+
+    def wants_preview(self, estimator: Any, X: Any) -> bool:
+        """Whether a fit at construction is to be looked for."""
+        if math.prod(getattr(X, "shape", ())) < WORTH_CELLS or not is_quiet(estimator):
+            return False
+        # Who takes a fit draws nothing: the seeded generator of a script would go another way.
+        draws = estimators.flags(estimator) & _core.EST_UNSEEDED
+        return not (draws and estimators.global_generator_is_seeded())
+
+    def _note(self, what: str, text: str) -> None:
+        os.write(self._log, f"{os.getpid()} {what} {text}\n".encode())
+
+    def node(self, ref: Any, what: str, compute: Callable[[], Any]) -> Any:
+        """The value of a node: another process's, or `compute()`."""
+        settings = self._settings
+        if settings is None or not ref.plain:
+            return compute()
+        encoding = settings + ref.encoding
+        name = hashlib.blake2b(encoding, digest_size=16).hexdigest()
+        with self._guard:
+            claim = self._claims.setdefault(name, threading.Lock())
+        with claim:  # record locks do not keep threads of one process apart
+            return self._of_others(os.path.join(self.folder, name), encoding, what, compute)
+
+    def _of_others(self, path: str, encoding: bytes, what: str, compute: Callable[[], Any]) -> Any:
+        found = self._look(path, encoding, what)
+        if found is not _missing:
+            return found
+        if os.path.exists(path + ".none"):
+            return compute()
+        lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            pause = 0.0005
+            while True:
+                try:
+                    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except (BlockingIOError, PermissionError):
+                    # Short sleeps, so that an interrupt is heard.
+                    time.sleep(pause)
+                    pause = min(2 * pause, 0.01)
+            found = self._look(path, encoding, what)
+            if found is not _missing:
+                return found
+            if os.path.exists(path + ".none"):
+                return compute()
+            return self._compute(path, encoding, what, compute)
+        finally:
+            os.close(lock)
+
+    def _look(self, path: str, encoding: bytes, what: str) -> Any:
+        found = _read(path + ".value", encoding)
+        if found is not _missing:
+            self._note("took", f"{what} {os.path.basename(path)}")
+        return found
+
+    def _compute(self, path: str, encoding: bytes, what: str, compute: Callable[[], Any]) -> Any:
+        silent = not _may_repeat()
+        before = _shown
+        start = time.perf_counter()
+        try:
+            value = compute()
+        except BaseException:
+            self._nothing(path)
+            raise
+        seconds = time.perf_counter() - start
+        if seconds < WORTH_S:
+            self._nothing(path)
+            return value
+        self._note("made", f"{what} {os.path.basename(path)}")
+        try:
+            if not silent or _shown != before or _may_repeat():
+                raise _NotShareable("a warning")
+            _write(path + ".value", encoding, value)
+        except _NotShareable as why:
+            self._note("kept", f"{what}: {why}")
+            self._nothing(path)
+        return value
+
+    def around(self, name: str, operator: Callable[..., Any]) -> Callable[..., Any]:
+        """An operator that asks the exchange first, where its kind may be worth it."""
+        wants = _WANTS.get(name)
+        if wants is None:
+            return operator
+
+        def shared(x: Any, *args: Any) -> Any:
+            if not wants(args):
+                return operator(x, *args)
+            return self.node(x.ref, name, lambda: operator(x, *args))
+
+        return shared
+
+    def _nothing(self, path: str) -> None:
+        os.close(os.open(path + ".none", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+_current: Exchange | None = None
+
+
+def current() -> Exchange | None:
+    """The exchange of this process; None in a script that runs alone."""
+    return _current
+
+
+def _connect() -> None:
+    global _current
+    hook = sys.modules.get("_stratum_hook")
+    folder = getattr(hook, "exchange", None)
+    if folder is not None and os.path.isdir(folder):
+        _current = Exchange(folder, hook.patched)  # type: ignore[union-attr]
+
+
+def _after_fork() -> None:
+    """A child has its parent's objects, and whatever the parent's threads were in the middle of."""
+    global _current
+    _current = None
+
+
+os.register_at_fork(after_in_child=_after_fork)
+_connect()
+
+
+# -- Which nodes ------------------------------------------------------------------------------------
+
+
+def is_quiet(estimator: Any, depth: int = 0) -> bool:
+    """Whether an estimator is scikit-learn's or skrub's throughout, without functions of the user, and silent."""
+    if depth > 20 or isinstance(estimator, type):
+        return False
+    if (type(estimator).__module__ or "").partition(".")[0] not in _ESTIMATORS:
+        return False
+    for name, value in estimator.get_params(deep=False).items():
+        if name == "verbose" and value:
+            return False
+        if not _is_quiet_parameter(value, depth + 1):
+            return False
+    return True
+
+
+def _is_quiet_parameter(value: Any, depth: int) -> bool:
+    if depth > 20:
+        return False
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(_is_quiet_parameter(v, depth + 1) for v in value)
+    if isinstance(value, dict):
+        return all(_is_quiet_parameter(v, depth + 1) for v in value.values())
+    if hasattr(value, "get_params"):
+        return is_quiet(value, depth + 1)
+    return not callable(value) or _is_library_code(value)
+
+
+def _holds_functions(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, (list, tuple)):
+        return depth > 10 or any(_holds_functions(v, depth + 1) for v in value)
+    if isinstance(value, dict):
+        return depth > 10 or any(_holds_functions(v, depth + 1) for v in value.values())
+    return callable(value) and not isinstance(value, type)
+
+
+def _wants_fit(args: tuple) -> bool:
+    return is_quiet(args[2])
+
+
+def _wants_apply(args: tuple) -> bool:
+    state = args[3]
+    return hasattr(state.estimator, "get_params") and is_quiet(state.estimator)
+
+
+def _wants_call(args: tuple) -> bool:
+    from ..capture import purity
+
+    func, token = args[1], args[-1]
+    if token is not None and token[0] != "file":
+        return False
+    return purity.is_reader(func) and token is not None
+
+
+def _wants_method(args: tuple) -> bool:
+    obj, name, arguments, keywords, token = args[1:]
+    if token is not None or name not in _METHODS or type(obj).__module__.partition(".")[0] not in _FRAMES:
+        return False
+    return not _holds_functions(arguments) and not _holds_functions(keywords)
+
+
+_WANTS = {"fit": _wants_fit, "apply": _wants_apply, "call": _wants_call, "method": _wants_method}

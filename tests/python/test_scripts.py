@@ -1,0 +1,380 @@
+"""Scripts that know nothing of stratum: what they write is the same byte for byte with and without.
+
+The scripts of ``tests/scripts`` run by plain Python, by ``python -m stratum run`` and with ``STRATUM=1``, in
+an environment of its own into which the hook has been installed; paths are masked, and seconds. Then
+several at once: bad ones beside good ones, and what they share, counted by a profiler in each script.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py") if path.stem != "helper_functions")
+
+# What a script is given: arguments, and what it reads.
+ARGUMENTS = {
+    "argparse_report": ["--rows", "7", "--name=x y", "--", "one.py", "--two"],
+    "looks_at_itself": ["--one", "two.py", ""],
+    "logs": ["-v"],
+}
+STDIN = {"reads_stdin": b"one two\nthree\n\nfour five six"}
+
+#: Shows what a fit of its own says: run thrice, as the others, only in the long tests.
+LONG = {"grid_search", "does_not_converge", "table_vectorizer", "matplotlib_or_text", "data_ops_error"}
+
+
+@dataclass
+class Said:
+    """What a script left behind."""
+
+    out: bytes
+    err: bytes
+    status: int
+    files: dict[str, bytes]
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter with the same packages, into which the hook has been installed."""
+    place = tmp_path_factory.mktemp("environment")
+    venv.create(place, symlinks=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = place / "lib" / version / "site-packages"
+    packages = sorted({str(Path(_origin(name)).parent.parent) for name in ("skrub", "sklearn", "pandas", "numpy")})
+    (site / "packages.pth").write_text("\n".join(packages) + "\n", encoding="utf-8")
+    interpreter = place / "bin" / "python"
+    done = subprocess.run(
+        [interpreter, "-m", "stratum", "install-hook"], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert str(site / "stratum_hook.pth") in done.stdout
+    return interpreter
+
+
+def _origin(name: str) -> str:
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.origin is not None
+    return spec.origin
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of every side: one thread, one seed, and stratum where these tests have it from."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("STRATUM", "PYTHON"))}
+    one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    home = str(Path(_origin("stratum")).parent.parent)
+    return {**kept, **one, "PYTHONPATH": home, "PYTHONHASHSEED": "0", **more}
+
+
+SIDES = {"plain": [], "run": ["-m", "stratum", "run"], "hook": []}
+
+
+def start(python: Path, side: str, name: str, place: Path) -> tuple[subprocess.Popen, Path]:
+    folder = place / side / "scripts"
+    shutil.copytree(SCRIPTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    more = {"STRATUM": "1"} if side == "hook" else {}
+    process = subprocess.Popen(
+        [python, *SIDES[side], f"{name}.py", *ARGUMENTS.get(name, [])], cwd=folder, env=environment(**more),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    return process, folder
+
+
+def finish(process: subprocess.Popen, folder: Path, name: str) -> Said:
+    out, err = process.communicate(STDIN.get(name, b""), timeout=300)
+    return Said(mask(out, folder), mask(err, folder), process.returncode, written(folder))
+
+
+def mask(text: bytes, folder: Path) -> bytes:
+    """Without the folder's own path, and without seconds."""
+    text = text.replace(str(folder).encode(), b"FOLDER")
+    return re.sub(rb"\b\d+\.\d+ ?s\b", b"T s", text)
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """The files that a script has written."""
+    known = {path.name for path in SCRIPTS.iterdir()} | {"__pycache__"}
+    return {path.name: mask(path.read_bytes(), folder) for path in sorted(folder.iterdir()) if path.name not in known}
+
+
+def agree(python: Path, name: str, place: Path, sides: list[str]) -> Said:
+    """Run the sides at the same time; assert that they say the same."""
+    started = {side: start(python, side, name, place) for side in ["plain", *sides]}
+    said = {side: finish(process, folder, name) for side, (process, folder) in started.items()}
+    for side in sides:
+        assert said[side].status == said["plain"].status, said[side].err.decode()
+        assert said[side].out == said["plain"].out
+        assert said[side].err == said["plain"].err
+        assert said[side].files == said["plain"].files
+    return said["plain"]
+
+
+EXPECTED_STATUS = {
+    "argparse_error": 2, "exit_message": 1, "exit_number": 7, "traceback_chain": 1, "hard_exit": 3,
+    "syntax_error": 1, "interrupted": -signal.SIGINT, "killed": -signal.SIGKILL, "own_excepthook": 1,
+    "pandas_report": 1, "grid_search": 1, "data_ops_error": 1,
+}  # fmt: skip
+
+
+def test_there_are_thirty() -> None:
+    assert len(NAMES) == 30
+    assert EXPECTED_STATUS.keys() | ARGUMENTS.keys() | STDIN.keys() | LONG <= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in NAMES]
+)
+def test_same_with_and_without(python: Path, name: str, tmp_path: Path) -> None:
+    said = agree(python, name, tmp_path, ["run", "hook"])
+    assert said.status == EXPECTED_STATUS.get(name, 0), said.err.decode()
+    assert said.out or said.err
+
+
+# -- The hook and the command -----------------------------------------------------------------------
+
+
+def ask(python: Path, *words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [python, *words], cwd=cwd, env=environment(**more), capture_output=True, text=True, timeout=300
+    )
+
+
+def test_the_hook_comes_with_skrub_and_goes_when_it_is_uninstalled(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "look.py").write_text(
+        "import sys\nbefore = 'stratum' in sys.modules\nimport skrub\nprint(before, 'stratum' in sys.modules)\n"
+    )
+    assert ask(python, "look.py", cwd=tmp_path).stdout == "False False\n"
+    assert ask(python, "look.py", cwd=tmp_path, STRATUM="0").stdout == "False False\n"
+    assert ask(python, "look.py", cwd=tmp_path, STRATUM="1").stdout == "False True\n"
+    target = tmp_path / "site"
+    target.mkdir()
+    for command, text in (("install-hook", "wrote"), ("uninstall-hook", "removed"), ("uninstall-hook", "no hook")):
+        done = ask(python, "-m", "stratum", command, "--target", str(target), cwd=tmp_path)
+        assert done.returncode == 0 and text in done.stdout, done.stderr
+        assert len(list(target.iterdir())) == (2 if command == "install-hook" else 0)
+    done = ask(python, "-m", "stratum", "install-hook", "--target", str(tmp_path / "absent"), cwd=tmp_path)
+    assert done.returncode == 1 and "absent" in done.stderr
+
+
+def test_the_command_line_imports_no_library(python: Path, tmp_path: Path) -> None:
+    done = ask(python, "-X", "importtime", "-m", "stratum", "--version", cwd=tmp_path)
+    assert done.stdout.startswith("stratum ")
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "stratum.cli" in imported
+    assert not imported & {"numpy", "pandas", "sklearn", "skrub", "stratum._core", "stratum.engine"}
+
+
+def test_a_script_that_imports_nothing_pays_for_the_hook_only(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "light.py").write_text("import sys\nprint(sorted(m for m in sys.modules if 'stratum' in m))\n")
+    done = ask(python, "-m", "stratum", "run", "light.py", cwd=tmp_path)
+    assert done.stdout == "['_stratum_hook']\n", done.stderr
+    assert ask(python, "light.py", cwd=tmp_path, STRATUM="1").stdout == "['_stratum_hook']\n"
+
+
+def test_model_selection_alone_imports_no_skrub(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "splits.py").write_text(
+        "import sys\nfrom sklearn.model_selection import train_test_split, KFold\nimport sklearn.model_selection as m\n"
+        "print('skrub' in sys.modules, 'stratum' in sys.modules, 'GridSearchCV' in dir(m))\n"
+        "print(len(train_test_split(list(range(8)), random_state=0)[0]), KFold(3))\n"
+        "try:\n    m.no_such_name\nexcept AttributeError as error:\n    print(error)\n"
+    )
+    plain = ask(python, "splits.py", cwd=tmp_path)
+    ours = ask(python, "splits.py", cwd=tmp_path, STRATUM="1")
+    assert plain.stdout.startswith("False False True\n6 ") and "no_such_name" in plain.stdout
+    assert (ours.stdout, ours.stderr) == (plain.stdout, plain.stderr)
+
+
+def test_options_of_the_interpreter_reach_the_script(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "flags.py").write_text("import sys\nprint(sys.flags, sys.warnoptions, sys._xoptions, sys.orig_argv[1:])\n")
+    options = ["-u", "-W", "ignore", "-Xutf8", "-OO", "-bb"]
+    plain = ask(python, *options, "flags.py", "x", cwd=tmp_path)
+    ours = ask(python, *options, "-m", "stratum", "run", "flags.py", "x", cwd=tmp_path)
+    assert plain.returncode == 0 and ours.stdout == plain.stdout
+    joined = ask(python, "-um", "stratum", "run", "flags.py", cwd=tmp_path)
+    assert joined.stdout == ask(python, "-u", "flags.py", cwd=tmp_path).stdout
+    home = environment()["PYTHONPATH"]
+    refused = ask(python, "-I", "-c", f"import sys; sys.path.insert(0, {home!r}); sys.orig_argv[1:] = ['-I', '-m']\n"
+                  "from stratum.scripts import runner\nrunner.interpreter_options(sys.orig_argv)", cwd=tmp_path)
+    assert refused.returncode == 1 and "python -I ignores what run needs" in refused.stderr
+
+
+def test_a_script_that_is_not_there(python: Path, tmp_path: Path) -> None:
+    plain = ask(python, "absent.py", cwd=tmp_path)
+    ours = ask(python, "-m", "stratum", "run", "absent.py", cwd=tmp_path)
+    assert (ours.stdout, ours.stderr, ours.returncode) == (plain.stdout, plain.stderr, plain.returncode) and plain.stderr
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["a.py"], [["a.py"]]),
+        (["a.py", "x", "b.py"], [["a.py", "x", "b.py"]]),
+        (["a.py", "b.py"], [["a.py"], ["b.py"]]),
+        (["a.py", "b.py", "--"], [["a.py", "b.py"]]),
+        (["a.py --x 'y z'", "b.py"], [["a.py", "--x", "y z"], ["b.py"]]),
+        (["a.py", "-x", "--", "b.py", "--", "a.py", "1"], [["a.py", "-x"], ["b.py"], ["a.py", "1"]]),
+        (["a.py", "--", "x"], [["a.py", "--", "x"]]),
+        (["absent.py", "b.py"], [["absent.py", "b.py"]]),
+    ],
+)
+def test_what_the_command_line_means(
+    words: list[str], expected: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stratum.scripts import runner
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).touch()
+    assert runner.commands(words) == expected
+
+
+# -- Several at once --------------------------------------------------------------------------------
+
+BAD = ["syntax_error", "hard_exit", "closes_stdout", "starts_threads", "starts_programs", "killed", "interrupted"]
+
+
+def together(python: Path, folder: Path, *words: str) -> tuple[list[bytes], list[bytes], list[str], int, str]:
+    """Run several; their outputs, errors and labels in order, the status, and what was said of sharing."""
+    out = folder / "out"
+    done = ask(python, "-m", "stratum", "run", "--stats", "--output-dir", str(out), *words, cwd=folder)
+    labels = [line for line in done.stderr.splitlines() if re.match(r"== \d+/\d+ ", line)]
+    outs = [mask(path.read_bytes(), folder) for path in sorted(out.glob("*.out"))]
+    errs = [mask(path.read_bytes(), folder) for path in sorted(out.glob("*.err"))]
+    return outs, errs, labels, done.returncode, done.stderr
+
+
+def test_bad_scripts_harm_no_other(python: Path, tmp_path: Path) -> None:
+    names = [*BAD[:4], "patches_pandas", *BAD[4:], "data_ops_search"]
+    folder = tmp_path / "all" / "scripts"
+    shutil.copytree(SCRIPTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    outs, errs, labels, status, text = together(python, folder, *[f"{name}.py" for name in names])
+    assert status == 1 and len(outs) == len(names), text
+    for name, out, err, label in zip(names, outs, errs, labels, strict=True):
+        process, own = start(python, "plain", name, tmp_path / name)
+        plain = finish(process, own, name)
+        how = f"exit {plain.status}" if plain.status >= 0 else signal.Signals(-plain.status).name
+        assert f"{name}.py: {how}, " in label
+        assert (out, err) == (plain.out, plain.err), name
+    assert re.search(r"stays out of it: .*DataFrame.mean", text), text
+
+
+def test_outputs_are_written_whole_and_in_order(python: Path, tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        (tmp_path / f"s{number}.py").write_text(
+            f"import sys, time\nfor i in range(3):\n    print({number}, i, flush=True)\n    time.sleep({0.1 / number})\n"
+            f"print('error', {number}, sys.argv[1:], file=sys.stderr)\nprint(repr(sys.stdin.read()))\n"
+        )
+    done = ask(python, "-m", "stratum", "run", "s1.py", "s2.py 'a b'", "s3.py", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == "".join(f"{n} 0\n{n} 1\n{n} 2\n''\n" for n in (1, 2, 3))
+    lines = [re.sub(r", \d.*", "", line) for line in done.stderr.splitlines()]
+    assert lines == [
+        "== 1/3 s1.py: exit 0", "error 1 []", "== 2/3 s2.py 'a b': exit 0", "error 2 ['a b']",
+        "== 3/3 s3.py: exit 0", "error 3 []",
+    ]  # fmt: skip
+
+
+COUNTING = """
+    import os, signal, sys, threading, time
+
+    role, alpha = sys.argv[1], float(sys.argv[2])
+
+    def count(frame, event, arg):
+        if event == "call" and frame.f_code.co_name == "fit_transform" and "_string_encoder" in frame.f_code.co_filename:
+            with open("counted", "a") as file:
+                file.write(f"{role}\\n")
+            if role == "dies":
+                open("begun", "w").close()
+                time.sleep(1.5)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if role == "waits":
+        while not os.path.exists("begun"):
+            time.sleep(0.01)
+    import numpy as np
+    import pandas as pd
+    import skrub
+    from sklearn.linear_model import Ridge
+
+    if role == "patches":
+        pd.Series.round = lambda self, decimals=0: self * 0
+    if role == "warns":
+        import warnings
+        warnings.simplefilter("always")
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame({"text": [f"item {i} of {j}" for i, j in rng.integers(0, 3000, (9000, 2))]})
+    df["n"], df["y"] = rng.normal(size=9000), rng.normal(size=9000)
+    threading.setprofile(count)
+    sys.setprofile(count)
+    data = skrub.var("data", df)
+    X, y = data[["text", "n"]].skb.mark_as_X(), data["y"].skb.mark_as_y()
+    encoder = skrub.StringEncoder(n_components=5, random_state=0)
+    features = X.skb.apply(skrub.TableVectorizer(cardinality_threshold=2, high_cardinality=encoder))
+    search = features.skb.apply(Ridge(alpha=alpha), y=y).skb.make_grid_search(cv=3, fitted=True)
+    sys.setprofile(None)
+    print(search.results_["mean_test_score"].tolist())
+    print(search.best_learner_.predict({"data": df})[:5].tolist())
+"""
+
+
+@pytest.fixture
+def counting(tmp_path: Path) -> Path:
+    (tmp_path / "count.py").write_text(textwrap.dedent(COUNTING))
+    return tmp_path
+
+
+def counted(folder: Path) -> list[str]:
+    lines = (folder / "counted").read_text().split()
+    (folder / "counted").unlink()
+    return lines
+
+
+def test_equal_work_is_done_once(python: Path, counting: Path) -> None:
+    expected = {}
+    for alpha in ("1", "5"):
+        done = ask(python, "count.py", "alone", alpha, cwd=counting, STRATUM="1")
+        assert done.returncode == 0, done.stderr
+        expected[alpha] = done.stdout.encode()
+    alone = counted(counting)
+    distinct = len(alone) // 2  # three folds, and all rows
+    assert distinct == 4
+    outs, errs, _, status, text = together(python, counting, "count.py a 1", "count.py b 5", "count.py c 1")
+    assert status == 0, (errs, text)
+    assert outs == [expected["1"], expected["5"], expected["1"]]
+    assert len(counted(counting)) == distinct, text
+    assert errs == [b"", b"", b""]
+
+
+def test_a_process_that_dies_leaves_its_work_to_others(python: Path, counting: Path) -> None:
+    outs, errs, labels, status, text = together(python, counting, "count.py dies 1", "count.py waits 1")
+    assert status == 1 and "SIGKILL" in labels[0] and "exit 0" in labels[1], (labels, errs)
+    assert outs[0] == b"" and outs[1]
+    lines = counted(counting)
+    assert lines.count("dies") == 1 and lines.count("waits") == 4, text
+
+
+def test_a_process_that_patched_a_library_shares_nothing(python: Path, counting: Path) -> None:
+    outs, errs, _, status, text = together(python, counting, "count.py patches 1", "count.py b 1", "count.py c 5")
+    assert status == 0, errs
+    lines = counted(counting)
+    assert lines.count("patches") == 4 and lines.count("b") + lines.count("c") == 4, text
+    assert re.search(r"stays out of it: pandas\.Series\.round|stays out of it: .*Series.round", text), text
+    assert outs[0] == outs[1]
+
+
+def test_other_settings_are_other_work(python: Path, counting: Path) -> None:
+    outs, _, _, status, text = together(python, counting, "count.py warns 1", "count.py b 1")
+    assert status == 0 and outs[0] == outs[1]
+    lines = counted(counting)
+    assert lines.count("warns") == 4 and lines.count("b") == 4, text

@@ -1,0 +1,3 @@
+"""Imported by sibling_module.py."""
+
+NAME = "helper"

@@ -1,0 +1,1 @@
+"""Imported by sibling_module.py."""

@@ -1,0 +1,5 @@
+import os
+
+print("never printed"
+for x in range(3):
+    print(x)
