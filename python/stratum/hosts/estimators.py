@@ -177,17 +177,28 @@ def seed(impl: Any, estimator: Any) -> int:
         known = _seeds.get(impl.uuid)
         if known is not None:
             return known
-        if global_generator_is_seeded():
-            value = int(np.random.randint(0, 2**31 - 1))
-        else:
-            template = sk.choosing.get_chosen_or_default(impl.estimator)
-            name = f"{type(template).__module__}.{type(template).__qualname__}".encode()
-            ordinal = _ordinals.get(name, 0)
-            _ordinals[name] = ordinal + 1
-            text = b"seed:%d:%d:" % (_config.option("seed"), ordinal) + name
-            value = int.from_bytes(_core.hash128(text)[:4], "little") & 0x7FFFFFFF
+        value = _draw(sk.choosing.get_chosen_or_default(impl.estimator))
         _seeds[impl.uuid] = value
         return value
+
+
+def _draw(template: Any) -> int:
+    """The next seed for an estimator of this class: one draw from the user's generator if that is seeded."""
+    if global_generator_is_seeded():
+        return int(np.random.randint(0, 2**31 - 1))
+    name = f"{type(template).__module__}.{type(template).__qualname__}".encode()
+    ordinal = _ordinals.get(name, 0)
+    _ordinals[name] = ordinal + 1
+    text = b"seed:%d:%d:" % (_config.option("seed"), ordinal) + name
+    return int.from_bytes(_core.hash128(text)[:4], "little") & 0x7FFFFFFF
+
+
+def draw_seed(template: Any) -> int:
+    """A seed for a creation that is no node of a DataOp; whoever asks keeps it for candidates and folds."""
+    if _config.option("unseeded") == "independent":
+        raise sk.Unsupported(INDEPENDENT)
+    with _lock:
+        return _draw(template)
 
 
 def reset_seeds() -> None:

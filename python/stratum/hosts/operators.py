@@ -22,7 +22,7 @@ from sklearn.utils import _safe_indexing
 
 from .. import _core
 from . import _skrub_0_11 as sk
-from . import estimators, searches, threads
+from . import estimators, pipelines, searches, threads
 
 _memory_lock = threading.Lock()  # skrub's cache is not made for several threads
 
@@ -319,6 +319,13 @@ OPERATORS = (
     Operator("score", searches.score, _SAFE | _core.TOLERANT | _core.NESTS, brief="scores of a model"),
     Operator("search", searches.begin, _core.HOLDS_GIL | _core.EXPANDS | _core.NESTS, brief="candidates and folds"),
     Operator("pick", searches.pick, _CALLER | _core.EXPANDS | _core.NESTS, brief="results of a search; the refit"),
+    Operator("fit_step", pipelines.fit_step, _SAFE | _core.FITS, 2, "fit a step: output and the fitted step"),
+    Operator("fit_model", pipelines.fit_model, _SAFE | _core.FITS, brief="fit the last step, or a whole model"),
+    Operator("transform_step", pipelines.transform_step, _SAFE, brief="transform with a fitted step"),
+    Operator("take_square", pipelines.take_square, _SAFE | _core.TAKES_ROWS, brief="rows and columns of a matrix"),
+    Operator("score_pair", pipelines.score_pair, _SAFE | _core.TOLERANT, brief="scores of a scikit-learn model"),
+    Operator("predict_pair", pipelines.predict_pair, _SAFE | _core.TOLERANT, brief="predictions of a fold"),
+    Operator("gather", pipelines.gather, _CALLER, brief="results of a batch, in its order"),
     Operator("deliver", searches.deliver, _CALLER | _core.NESTS, brief="results as the user gets them"),
 )
 assert tuple(op.name for op in OPERATORS[: len(sk.COMPUTE)]) == sk.COMPUTE

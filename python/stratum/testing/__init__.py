@@ -1,0 +1,1 @@
+"""Pytest plugins: the tests of other libraries, run through the engine."""
