@@ -321,10 +321,8 @@ def _call(self: Any, iterable: Any) -> Any:
 
 def _check_memory(memory: Any) -> Any:
     """A user's cache on disk has nothing to add where equal fits are one node."""
-    found = _original_check_memory(memory)
-    if getattr(_own, "handler", None) is not None and isinstance(found, joblib.Memory):
-        return joblib.Memory(location=None)
-    return found
+    ignored = getattr(_own, "handler", None) is not None and isinstance(memory, (str, joblib.Memory))
+    return _original_check_memory(None if ignored else memory)
 
 
 def install() -> None:

@@ -58,13 +58,6 @@ def _writes_to_input(estimator: Any) -> bool:
     )
 
 
-def _own_input(estimator: Any, X: Any) -> Any:
-    """X as this estimator may have it: others read the same rows."""
-    if not _writes_to_input(estimator):
-        return X
-    return X.copy() if hasattr(X, "copy") else copy.deepcopy(X)
-
-
 def _fresh(estimator: Any, seed: int | None) -> Any:
     own = clone(estimator)
     if seed is not None:
@@ -76,7 +69,7 @@ def fit_step(x: Any, impl: Any, estimator: Any, X: Any, y: Any, params: Any, see
     """Operator: a step that is not the last one: (its output, the fitted step)."""
     own = _fresh(estimator, seed)
     with threads.LightGBMThreads(own, x.threads):
-        output, fitted = skl.fit_transform_one(own, _own_input(own, X), y, None, params=params)
+        output, fitted = skl.fit_transform_one(own, X, y, None, params=params)
     if seed is not None:
         estimators.take_seed(fitted)
     return output, fitted
@@ -87,7 +80,7 @@ def fit_model(
 ) -> Any:
     """Operator: the last step, or an estimator that is taken as a whole."""
     own = _fresh(estimator, seed)
-    args = (_own_input(own, X), y) if pass_y else (_own_input(own, X),)
+    args = (X, y) if pass_y else (X,)
     with threads.LightGBMThreads(own, x.threads):
         own.fit(*args, **(params or {}).get("fit", {}))
     if seed is not None:
@@ -97,7 +90,7 @@ def fit_model(
 
 def transform_step(x: Any, impl: Any, fitted: Any, X: Any) -> Any:
     """Operator: what a fitted step makes of other rows."""
-    return fitted.transform(_own_input(fitted, X))
+    return fitted.transform(X)
 
 
 def take_square(x: Any, impl: Any, estimator: Any, X: Any, rows: Any, train_rows: Any) -> Any:
@@ -163,8 +156,7 @@ def score_pair(
         try:
             with threads.LightGBMThreads(model, x.threads):
                 for name, side, params in zip(names, sides, score_params):
-                    X = _own_input(model, side.X)
-                    result[name] = skl.score_model(model, X, side.y, spec.scorer, params, spec.error_score)
+                    result[name] = skl.score_model(model, side.X, side.y, spec.scorer, params, spec.error_score)
         finally:
             if steps is not None:
                 skl.release_pipeline(model)
@@ -203,7 +195,7 @@ def predict_pair(
     model = _assemble(template, steps, final, [rows])
     try:
         with threads.LightGBMThreads(model, x.threads):
-            served = _Served(model, _own_input(model, rows.X))
+            served = _Served(model, rows.X)
             return skl.fit_and_predict(served, given, y, train_rows, test_rows, None, method)
     finally:
         if steps is not None:
@@ -368,6 +360,9 @@ class BatchItem(searches.Item):
         template = clone(estimator)
         if parameters is not None:
             template = template.set_params(**clone(parameters, safe=False))
+        if _writes_to_input(template):
+            # Its rows would be other ones for the next who reads them, in scikit-learn for its own scorers too.
+            raise sk.Unsupported("an estimator that works in place on its input (copy=False)")
         steps = skl.pipeline_steps(template, self.first["fit_params"] or {})
         library = estimators._is_library(template)
         small = self.flags & _core.N_SMALL
@@ -460,11 +455,12 @@ class BatchItem(searches.Item):
                 result["score_time"] = 0.0 if failed_fit else max(score_times[i], searches.CLOCK_S)
             if first["return_parameters"]:
                 result["parameters"] = self.tasks[i][2].get("parameters")
-            if "estimator" in result:
-                model = result["estimator"]
+            if "estimator" in result:  # the last of its items, as in scikit-learn
+                model = result.pop("estimator")
                 if handed & _objects_of(model):
-                    model = result["estimator"] = copy.deepcopy(model)
+                    model = copy.deepcopy(model)
                 handed |= _objects_of(model)
+                result["estimator"] = model
             out.append(result)
         return out
 
