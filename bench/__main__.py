@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import harness, nodes, report, ridge, uk_housing
+from . import harness, nodes, report, ridge, sklearn_search, uk_housing
 
-TABLES = {table.NAME: table for table in (uk_housing, ridge, nodes)}
+TABLES = {table.NAME: table for table in (uk_housing, sklearn_search, ridge, nodes)}
 
 
 def main(arguments: list[str] | None = None) -> int:
