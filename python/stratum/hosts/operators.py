@@ -325,6 +325,7 @@ OPERATORS = (
     Operator("take_square", pipelines.take_square, _SAFE | _core.TAKES_ROWS, brief="rows and columns of a matrix"),
     Operator("score_pair", pipelines.score_pair, _SAFE | _core.TOLERANT, brief="scores of a scikit-learn model"),
     Operator("predict_pair", pipelines.predict_pair, _SAFE | _core.TOLERANT, brief="predictions of a fold"),
+    Operator("batch", pipelines.begin_batch, _core.HOLDS_GIL | _core.EXPANDS, brief="the fits of scikit-learn's search"),
     Operator("gather", pipelines.gather, _CALLER, brief="results of a batch, in its order"),
     Operator("deliver", searches.deliver, _CALLER | _core.NESTS, brief="results as the user gets them"),
 )

@@ -202,6 +202,11 @@ def predict_pair(
             skl.release_pipeline(model)
 
 
+def begin_batch(x: Any, impl: Any, item: BatchItem) -> None:
+    """Operator: the run is there; ask for the pairs, fold after fold."""
+    x.become(item.begin())
+
+
 def gather(x: Any, impl: Any, item: BatchItem, results: tuple) -> list:
     """Operator: the results of a batch, in its order."""
     return item.gather(results)
@@ -295,7 +300,7 @@ class BatchItem(searches.Item):
                 self.flags |= _core.N_CALLER
         folds: dict[tuple[int, int], Fold] = {}
         candidates: dict[int, Candidate] = {}
-        self.fits, pairs = [], []
+        self.fits, self.pairs, self.waves = [], [], []
         for call in calls:
             at = (id(call["train"]), id(call["test"]))
             if at not in folds:
@@ -309,9 +314,14 @@ class BatchItem(searches.Item):
                 candidate = candidates[id(parameters)] = self.candidate(call["estimator"], parameters)
             fit, pair = self.pair(candidate, folds[at])
             self.fits.append(fit)
-            pairs.append(pair)
-        self.pairs = pairs
-        return engine.node("gather", (_core.Leaf(self, False), tuple(pairs)))
+            self.pairs.append(pair)
+            self.waves.append(list(folds).index(at))
+        return engine.node("batch", (_core.Leaf(self, False),))
+
+    def begin(self) -> Any:
+        """Ask for the pairs, fold after fold: what the candidates of a fold share is freed before the next one."""
+        self.engine.run.demand_waves(self.pairs, self.waves)
+        return self.engine.node("gather", (_core.Leaf(self, False), tuple(self.pairs)))
 
     def check(self, calls: list[dict]) -> None:
         """Refuse what only scikit-learn itself does right."""
