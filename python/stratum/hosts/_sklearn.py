@@ -15,9 +15,12 @@ from typing import Any
 
 import joblib
 from joblib.parallel import get_active_backend
-from sklearn import model_selection, pipeline
+from sklearn import calibration, model_selection, multiclass, multioutput, pipeline
 from sklearn._config import get_config
 from sklearn.base import is_classifier
+from sklearn.ensemble import _bagging, _base as _ensemble_base
+from sklearn.feature_selection import _rfe
+from sklearn.linear_model import _coordinate_descent, _logistic
 from sklearn.metrics import check_scoring
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection import check_cv
@@ -30,7 +33,7 @@ from sklearn.model_selection._validation import (
     _score,
     _warn_or_raise_about_fit_failures,
 )
-from sklearn.pipeline import _fit_transform_one
+from sklearn.pipeline import _fit_one, _fit_transform_one, _transform_one
 from sklearn.utils import indexable
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.metaestimators import _safe_split
@@ -321,8 +324,28 @@ def _call(self: Any, iterable: Any) -> Any:
 
 def _check_memory(memory: Any) -> Any:
     """A user's cache on disk has nothing to add where equal fits are one node."""
-    ignored = getattr(_own, "handler", None) is not None and isinstance(memory, (str, joblib.Memory))
-    return _original_check_memory(None if ignored else memory)
+    handler = getattr(_own, "handler", None)
+    if handler is None or not (memory is None or isinstance(memory, (str, joblib.Memory))):
+        return _original_check_memory(memory)
+    step = getattr(handler, "step", None)
+    return _original_check_memory(None) if step is None else _NodeMemory(step)
+
+
+class _NodeMemory:
+    """What a Pipeline that is fitted inside a node has for its cache: its steps' fits are nodes as well."""
+
+    location = None
+
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self._step = step
+
+    def cache(self, func: Callable[..., Any], ignore: Any = None) -> Callable[..., Any]:
+        def cached(*args: Any, **kwargs: Any) -> Any:
+            if ignore and (accepts_callbacks(kwargs.get("callback_ctx")) or accepts_callbacks(args[0])):
+                return func(*args, **kwargs)
+            return self._step(*args, **{k: v for k, v in kwargs.items() if k not in (ignore or ())})
+
+        return cached
 
 
 def install() -> None:
@@ -330,3 +353,29 @@ def install() -> None:
     _call.__doc__ = _original_call.__doc__
     Parallel.__call__ = _call
     pipeline.check_memory = _check_memory
+
+
+# Calls that estimators make of their inner fits, by `Parallel`: each depends on nothing but its arguments and
+# returns what it made.  (What writes into its arguments, as forests' predictions do, is not among them.)
+TRANSFORMS = frozenset({_transform_one})
+INNER = frozenset(
+    {
+        _fit_transform_one, _fit_one, _ensemble_base._fit_single_estimator, _bagging._parallel_build_estimators,
+        calibration._fit_classifier_calibrator_pair, multiclass._fit_binary, multiclass._fit_ovo_binary,
+        multioutput._fit_estimator, _coordinate_descent._path_residuals, _logistic._log_reg_scoring_path,
+        _rfe._rfe_single_fit, _fit_and_predict, _fit_and_score, model_selection.cross_val_predict,
+    }
+) | TRANSFORMS  # fmt: skip
+_HAS_CALLER = frozenset({_fit_and_score})
+
+
+def inner_arguments(function: Callable[..., Any], args: tuple, kwargs: dict) -> dict | None:
+    """The keyword arguments of an inner call without what is no part of its result; None: leave it as it is."""
+    verbose = kwargs.get("verbose")
+    if kwargs.get("message") is not None or (isinstance(verbose, int) and verbose > 1):
+        return None  # it prints
+    if any(accepts_callbacks(value) for value in (*args, *kwargs.values())):
+        return None
+    if function in _HAS_CALLER:
+        return {**kwargs, **{n: None for n in ("caller", "callback_ctx") if n in kwargs}}
+    return kwargs

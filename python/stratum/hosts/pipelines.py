@@ -22,6 +22,7 @@ import copy
 import inspect
 import itertools
 import numbers
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import _num_samples
 
 from .. import _core
+from ..capture import encode
 from . import _sklearn as skl
 from . import _skrub_0_11 as sk
 from . import estimators, searches, threads
@@ -43,6 +45,156 @@ _tokens = itertools.count()
 def _same(obj: Any) -> Any:
     """A constant that equals itself alone, however often it is asked for."""
     return _core.Leaf(obj, b"batch:%d" % next(_tokens))
+
+
+# -- Inner fits -----------------------------------------------------------------------------------
+
+
+class Shared:
+    """What the nodes of one split share beyond the graph: the inner fits of their estimators.
+
+    A ColumnTransformer, a Voting or Stacking model, a Pipeline inside another estimator fits others inside its own
+    `fit`, by scikit-learn's code. That code hands them to `Parallel` (or to the cache of a Pipeline), and so to
+    `Inner`, which makes a node of each. The key is the content of the arguments: a column that two
+    ColumnTransformers treat alike is treated once. Results are kept until the last pair of the split is done.
+    """
+
+    def __init__(self) -> None:
+        self.token = b"split:%d:" % next(_tokens)
+        self.lock = threading.Lock()
+        self.results: dict[bytes, tuple[Any, BaseException | None]] = {}
+        self.keys: dict[int, tuple[Any, bytes]] = {}  # id of an object -> it, and what it was made by
+        self.pairs: set[int] = set()  # ids of the nodes that end with a score or predictions
+        self.ended = 0
+
+    def keep(self, key: bytes, result: Any, error: BaseException | None) -> None:
+        with self.lock:
+            self.results[key] = result, error
+            if error is None:
+                for i, made in enumerate(result if isinstance(result, tuple) else (result,)):
+                    if not isinstance(made, (int, float, str, bool, type(None))):
+                        self.keys[id(made)] = made, b"%s:%d" % (key, i)
+
+    def key_of(self, obj: Any) -> bytes | None:
+        """Bytes that say what an object is, for as long as the split lasts."""
+        found = self.keys.get(id(obj))
+        if found is not None and found[0] is obj:
+            return b"made" + found[1]
+        encoded = encode.encode(estimators.encodable(obj))
+        return None if encoded is None else _core.hash128(encoded)
+
+    def pair_ended(self) -> None:
+        """A pair was scored; after the last one nothing is kept."""
+        with self.lock:
+            self.ended += 1
+            if self.ended >= len(self.pairs):
+                self.results, self.keys = {}, {}
+
+
+@dataclass
+class Call:
+    """A call of one of scikit-learn's functions for inner fits."""
+
+    shared: Shared
+    key: bytes
+    function: Any
+    args: tuple = ()
+    kwargs: dict = field(default_factory=dict)
+
+
+def inner_call(x: Any, impl: Any, call: Call) -> Any:
+    """Operator: an inner fit or transform; its result is kept where others of the split may ask for it."""
+    found = call.shared.results.get(call.key)
+    if found is None:
+        result = error = None
+        try:
+            with inner(x, call.shared):
+                result = call.function(*call.args, **call.kwargs)
+        except Exception as why:
+            error = why
+        call.shared.keep(call.key, result, error)
+        call.args, call.kwargs = (), {}  # rows that nobody reads any more
+        found = result, error
+    if found[1] is not None:
+        raise found[1]
+    return found[0]
+
+
+def inner_calls(x: Any, impl: Any, results: tuple) -> tuple:
+    """Operator: the results of several inner calls."""
+    return results
+
+
+def inner(x: Any, shared: Shared | None) -> Any:
+    """Context in which the inner fits of estimators are nodes; `x` is the node that runs."""
+    return skl.parallel_to(None if shared is None else Inner(x, shared))
+
+
+class Inner:
+    """Takes over batches of inner fits in the thread of a running node."""
+
+    def __init__(self, x: Any, shared: Shared) -> None:
+        self.x, self.shared = x, shared
+
+    def __call__(self, parallel: Any, tasks: list[tuple]) -> Any:
+        functions = {task[0].function for task in tasks}
+        if len(functions) != 1 or not functions <= skl.INNER:
+            return NotImplemented
+        return self.results([(task[0].function, task[1], task[2]) for task in tasks])
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """`_fit_transform_one` for a step of a Pipeline."""
+        return self.results([(skl.fit_transform_one, args, kwargs)])[0]
+
+    def results(self, calls: list[tuple]) -> list:
+        nodes = []
+        known: dict[int, bytes | None] = {}
+        for function, args, kwargs in calls:
+            node = self.node(function, args, kwargs, known)
+            if node is None:  # as scikit-learn with one job
+                return [function(*args, **kwargs) for function, args, kwargs in calls]
+            nodes.append(node)
+        ref = self.x.graph.node(_numbers()["inner_calls"], (tuple(nodes),))
+        return [_handed_out(result) for result in self.x.nested(ref)]
+
+    def node(self, function: Any, args: tuple, kwargs: dict, known: dict[int, bytes | None]) -> Any:
+        """The node of one call; None where it can be none."""
+        shared = self.shared
+        cut = skl.inner_arguments(function, args, kwargs)
+        if cut is None:
+            return None
+        values = [*args, *(cut[name] for name in sorted(cut))]
+        if not all(isinstance(value, list) or estimators._is_library(value) for value in values):
+            return None  # code of the user stays in the thread where it is
+        if function in skl.TRANSFORMS and not any(id(value) in shared.keys for value in values):
+            return None  # fitted elsewhere: saying what it is may take longer than calling it
+        parts = [function.__qualname__.encode(), *(name.encode() for name in sorted(cut))]
+        for value in values:
+            if id(value) not in known:
+                known[id(value)] = shared.key_of(value)
+            key = known[id(value)]
+            if key is None:
+                return None
+            parts.append(key)
+        key = shared.token + _core.hash128(b"".join(b"%d:%s" % (len(part), part) for part in parts))
+        call = Call(shared, key, function, args, cut)
+        return self.x.graph.node(_numbers()["inner_call"], (_core.Leaf(call, key),))
+
+
+def _numbers() -> dict[str, int]:
+    from .operators import NUMBER  # the registry, which names the functions of this module
+
+    return NUMBER
+
+
+def _handed_out(result: Any) -> Any:
+    """A result as one reader gets it: ColumnTransformer renames the columns of what it is given."""
+    if isinstance(result, tuple):
+        return tuple(_handed_out(part) for part in result)
+    module = type(result).__module__
+    if module.startswith("pandas"):
+        return result.copy(deep=False)
+    return result.clone() if module.startswith("polars") else result
 
 
 # -- Operators ------------------------------------------------------------------------------------
@@ -65,10 +217,12 @@ def _fresh(estimator: Any, seed: int | None) -> Any:
     return own
 
 
-def fit_step(x: Any, impl: Any, estimator: Any, X: Any, y: Any, params: Any, seed: int | None) -> tuple[Any, Any]:
+def fit_step(
+    x: Any, impl: Any, estimator: Any, X: Any, y: Any, params: Any, seed: int | None, shared: Shared | None
+) -> tuple[Any, Any]:
     """Operator: a step that is not the last one: (its output, the fitted step)."""
     own = _fresh(estimator, seed)
-    with threads.LightGBMThreads(own, x.threads):
+    with threads.LightGBMThreads(own, x.threads), inner(x, shared):
         output, fitted = skl.fit_transform_one(own, X, y, None, params=params)
     if seed is not None:
         estimators.take_seed(fitted)
@@ -76,21 +230,23 @@ def fit_step(x: Any, impl: Any, estimator: Any, X: Any, y: Any, params: Any, see
 
 
 def fit_model(
-    x: Any, impl: Any, estimator: Any, X: Any, y: Any, pass_y: bool, params: Any, seed: int | None
+    x: Any, impl: Any, estimator: Any, X: Any, y: Any, pass_y: bool, params: Any, seed: int | None,
+    shared: Shared | None,
 ) -> Any:
     """Operator: the last step, or an estimator that is taken as a whole."""
     own = _fresh(estimator, seed)
     args = (X, y) if pass_y else (X,)
-    with threads.LightGBMThreads(own, x.threads):
+    with threads.LightGBMThreads(own, x.threads), inner(x, shared):
         own.fit(*args, **(params or {}).get("fit", {}))
     if seed is not None:
         estimators.take_seed(own)
     return own
 
 
-def transform_step(x: Any, impl: Any, fitted: Any, X: Any) -> Any:
+def transform_step(x: Any, impl: Any, fitted: Any, X: Any, shared: Shared | None) -> Any:
     """Operator: what a fitted step makes of other rows."""
-    return fitted.transform(X)
+    with inner(x, shared):
+        return fitted.transform(X)
 
 
 def take_square(x: Any, impl: Any, estimator: Any, X: Any, rows: Any, train_rows: Any) -> Any:
@@ -130,9 +286,20 @@ def _assemble(template: Any, steps: tuple | None, final: Any, sides: list[Rows])
 
 def score_pair(
     x: Any, impl: Any, template: Any, steps: tuple | None, final: Any, test: tuple, train: tuple | None, spec: Scoring,
-    score_params: tuple,
+    score_params: tuple, shared: Shared,
 ) -> dict:  # fmt: skip
     """Operator: what `_fit_and_score` returns for one candidate and fold, but for the times."""
+    try:
+        with inner(x, shared):
+            return _scores(x, template, steps, final, test, train, spec, score_params)
+    finally:
+        shared.pair_ended()
+
+
+def _scores(
+    x: Any, template: Any, steps: tuple | None, final: Any, test: tuple, train: tuple | None, spec: Scoring,
+    score_params: tuple,
+) -> dict:  # fmt: skip
     sides = [Rows(*side) for side in (test, train) if side is not None]
     broken = _failed(*(v for side in sides for v in (side.X, side.y)))
     fit = _failed(*(steps or ()), final)
@@ -188,18 +355,20 @@ class _Served:
 
 def predict_pair(
     x: Any, impl: Any, template: Any, steps: tuple | None, final: Any, test: tuple, given: Any, y: Any, train_rows: Any,
-    test_rows: Any, method: str,
+    test_rows: Any, method: str, shared: Shared,
 ) -> Any:  # fmt: skip
     """Operator: what `_fit_and_predict` returns for one fold."""
     rows = Rows(*test)
-    model = _assemble(template, steps, final, [rows])
+    broken = _failed(rows.X, *(steps or ()), final)
     try:
-        with threads.LightGBMThreads(model, x.threads):
+        if broken is not None:
+            raise broken.error
+        model = _assemble(template, steps, final, [rows])
+        with threads.LightGBMThreads(model, x.threads), inner(x, shared):
             served = _Served(model, rows.X)
             return skl.fit_and_predict(served, given, y, train_rows, test_rows, None, method)
     finally:
-        if steps is not None:
-            skl.release_pipeline(model)
+        shared.pair_ended()
 
 
 def begin_batch(x: Any, impl: Any, item: BatchItem) -> None:
@@ -238,6 +407,8 @@ class Fold:
     fit_params: dict = field(default_factory=dict)
     params: dict = field(default_factory=dict)  # step -> the constant with the parameters of its fit
     score_params: Any = None
+    shared: Shared = field(default_factory=Shared)
+    constant: Any = None  # that holds `shared`
 
 
 @dataclass
@@ -299,12 +470,16 @@ class BatchItem(searches.Item):
             if not skl.is_library_scorer(first["scorer"], estimators._is_library):
                 self.flags |= _core.N_CALLER
         folds: dict[tuple[int, int], Fold] = {}
+        equal: dict[bytes, Fold] = {}
         candidates: dict[int, Candidate] = {}
         self.fits, self.pairs, self.waves = [], [], []
         for call in calls:
             at = (id(call["train"]), id(call["test"]))
             if at not in folds:
-                folds[at] = self.fold(call)
+                rows = encode.encode((np.asarray(call["train"]), np.asarray(call["test"])))
+                if rows not in equal:
+                    equal[rows] = self.fold(call)
+                folds[at] = equal[rows]
             parameters = call.get("parameters")
             if parameters is None:
                 candidate = self.candidate(call["estimator"], None)
@@ -315,6 +490,7 @@ class BatchItem(searches.Item):
             fit, pair = self.pair(candidate, folds[at])
             self.fits.append(fit)
             self.pairs.append(pair)
+            folds[at].shared.pairs.add(pair.id)
             self.waves.append(list(folds).index(at))
         return engine.node("batch", (_core.Leaf(self, False),))
 
@@ -352,6 +528,7 @@ class BatchItem(searches.Item):
         engine, X = self.engine, self.first["X"]
         train, test = np.asarray(call["train"]), np.asarray(call["test"])
         fold = Fold(_core.Leaf(train), _core.Leaf(test))
+        fold.constant = _same(fold.shared)
         fold.X = engine.node("take", (self.X, fold.train), self.flags & _core.N_SMALL)
         fold.X_test = engine.node("take", (self.X, fold.test), self.flags & _core.N_SMALL)
         if self.y is not None:
@@ -411,7 +588,7 @@ class BatchItem(searches.Item):
     def pair(self, candidate: Candidate, fold: Fold) -> tuple[Any, Any]:
         """The nodes of one candidate on one fold: the last fit, and the scores or predictions."""
         engine = self.engine
-        X, X_test = fold.X, fold.X_test
+        X, X_test, shared = fold.X, fold.X_test, fold.constant
         if candidate.pairwise:
             X = engine.node("take_square", (candidate.leaf, self.X, fold.train, None), candidate.flags)
             X_test = engine.node("take_square", (candidate.leaf, self.X, fold.test, fold.train), candidate.flags)
@@ -419,31 +596,31 @@ class BatchItem(searches.Item):
         steps = None
         if candidate.steps is None:
             params = self.params_of(fold, None)
-            args = (candidate.final.leaf, X, fold.y, fold.y is not None, params, candidate.final.seed)
+            args = (candidate.final.leaf, X, fold.y, fold.y is not None, params, candidate.final.seed, shared)
             final = fit = engine.node("fit_model", args, candidate.final.flags)
         else:
             steps = []
             for part in candidate.steps:
                 params = self.params_of(fold, part.name)
-                made = engine.node("fit_step", (part.leaf, Xt, fold.y, params, part.seed), part.flags)
+                made = engine.node("fit_step", (part.leaf, Xt, fold.y, params, part.seed, shared), part.flags)
                 Xt, state = made.at(0), made.at(1)
                 steps.append(state)
-                sides = [engine.node("transform_step", (state, side), part.flags) for side in sides]
+                sides = [engine.node("transform_step", (state, side, shared), part.flags) for side in sides]
             fit, final = (steps[-1] if steps else X), None
             if candidate.final is not None:
                 part = candidate.final
                 params = self.params_of(fold, part.name)
-                args = (part.leaf, Xt, fold.y, True, params, part.seed)
+                args = (part.leaf, Xt, fold.y, True, params, part.seed, shared)
                 final = fit = engine.node("fit_model", args, part.flags)
             steps = tuple(steps)
         test = (X_test, fold.y_test, sides[0] if steps is not None else None)
         if not self.scores:
             first = self.first
             y = None if self.y is None else self.y
-            args = (candidate.leaf, steps, final, test, self.X, y, fold.train, fold.test, first["method"])
+            args = (candidate.leaf, steps, final, test, self.X, y, fold.train, fold.test, first["method"], shared)
             return fit, engine.node("predict_pair", args, candidate.flags)
         train = (X, fold.y, sides[1] if steps is not None else None) if self.train_scores else None
-        args = (candidate.leaf, steps, final, test, train, self.spec, fold.score_params)
+        args = (candidate.leaf, steps, final, test, train, self.spec, fold.score_params, shared)
         return fit, engine.node("score_pair", args, candidate.flags)
 
     # -- results
@@ -478,7 +655,7 @@ class BatchItem(searches.Item):
         return skl.call_parallel(self.parallel, self.tasks)
 
     def done(self) -> None:
-        self.fits, self.pairs = [], []
+        self.fits, self.pairs, self.seeds = [], [], {}
         super().done()
 
 
