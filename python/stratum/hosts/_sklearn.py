@@ -305,6 +305,11 @@ def parallel_to(handler: Handler | None) -> Iterator[None]:
         _own.handler = before
 
 
+def handler_here() -> Handler | None:
+    """What takes the batches of this thread."""
+    return getattr(_own, "handler", None)
+
+
 def call_parallel(parallel: Any, tasks: list[tuple]) -> Any:
     """What scikit-learn itself does with a batch."""
     with parallel_to(None):
@@ -312,7 +317,7 @@ def call_parallel(parallel: Any, tasks: list[tuple]) -> Any:
 
 
 def _call(self: Any, iterable: Any) -> Any:
-    handler = getattr(_own, "handler", None)
+    handler = handler_here()
     if handler is None:
         return _original_call(self, iterable)
     tasks = list(iterable)
@@ -324,7 +329,7 @@ def _call(self: Any, iterable: Any) -> Any:
 
 def _check_memory(memory: Any) -> Any:
     """A user's cache on disk has nothing to add where equal fits are one node."""
-    handler = getattr(_own, "handler", None)
+    handler = handler_here()
     if handler is None or not (memory is None or isinstance(memory, (str, joblib.Memory))):
         return _original_check_memory(memory)
     step = getattr(handler, "step", None)

@@ -17,7 +17,7 @@ from .. import _config, _core
 from . import _skrub_0_11 as sk
 
 # Libraries whose estimators may run on any thread, different instances side by side.
-LIBRARIES = frozenset({"sklearn", "skrub", "lightgbm", "xgboost", "catboost"})
+LIBRARIES = frozenset({"sklearn", "skrub", "lightgbm", "xgboost", "catboost", "stratum"})
 
 # Modules whose fit and predict spend their time outside the GIL (measured with two threads on two cores).
 _FREE = (
@@ -27,7 +27,7 @@ _FREE = (
 
 # Only here does None as a random_state mean NumPy's global generator: XGBoost, LightGBM and CatBoost
 # take a fixed seed instead.
-_GLOBAL_GENERATOR = ("sklearn", "skrub")
+_GLOBAL_GENERATOR = ("sklearn", "skrub", "stratum")
 
 
 INDEPENDENT = "unseeded='independent': draws in skrub's own order need skrub's own evaluator"
@@ -35,6 +35,9 @@ INDEPENDENT = "unseeded='independent': draws in skrub's own order need skrub's o
 
 class Seed(int):
     """A seed that the engine chose: it is found and taken out again after the fit."""
+
+    def __stratum_encode__(self) -> bytes:
+        return b"%d" % self
 
 
 def root_of(obj: Any) -> str:

@@ -130,6 +130,11 @@ def inner(x: Any, shared: Shared | None) -> Any:
     return skl.parallel_to(None if shared is None else Inner(x, shared))
 
 
+def in_node() -> bool:
+    """Whether inner fits of this thread become nodes already."""
+    return isinstance(skl.handler_here(), Inner)
+
+
 class Inner:
     """Takes over batches of inner fits in the thread of a running node."""
 

@@ -38,8 +38,8 @@ _skl.install()
 @contextlib.contextmanager
 def _by_engine(what: str, n_jobs: Any) -> Iterator[None]:
     """In this thread, the fits of scikit-learn's searches are the engine's while it is switched on."""
-    if not _patch.active():
-        yield
+    if not _patch.active() or _pipelines.in_node():
+        yield  # inside a node its own handler takes the fits
         return
     with _skl.parallel_to(_pipelines.handler(what, n_jobs, _api.run_one)):
         yield
