@@ -11,8 +11,7 @@
 #include <stddef.h>
 
 typedef struct FrontObject {
-    PyObject_HEAD
-    PyObject *func, *home; /* the function; how file names of the package begin */
+    PyObject_HEAD PyObject *func, *home; /* the function; how file names of the package begin */
     vectorcallfunc call;
 } FrontObject;
 
@@ -140,12 +139,14 @@ static PyObject *Front_reduce(PyObject *self, PyObject *unused)
     return PyObject_GetAttrString(((FrontObject *)self)->func, "__qualname__");
 }
 
-static PyMethodDef Front_methods[] = {{"__reduce__", Front_reduce, METH_NOARGS, "By its name."}, {NULL, NULL, 0, NULL}};
+static PyMethodDef Front_methods[] = {{"__reduce__", Front_reduce, METH_NOARGS, "By its name."},
+                                      {NULL, NULL, 0, NULL}};
 
 PyTypeObject Front_Type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "stratum._core.Front",
     .tp_basicsize = sizeof(FrontObject),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+    .tp_flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
     .tp_doc = "A function without a frame of the package in tracebacks.",
     .tp_new = Front_new,
     .tp_dealloc = (destructor)Front_dealloc,

@@ -229,7 +229,8 @@ static PyGetSetDef Ref_getset[] = {
     {"plain", (getter)Ref_get, NULL, "Whether its keys mean the same in another process.", "P"},
     {"meaning", (getter)Ref_get, NULL, "Key of what it computes (16 bytes).", "m"},
     {"structure", (getter)Ref_get, NULL, "Key of what it is (16 bytes).", "s"},
-    {"encoding", (getter)Ref_get, NULL, "What its meaning is the key of: operator, attributes, meanings of the inputs.", "e"},
+    {"encoding", (getter)Ref_get, NULL,
+     "What its meaning is the key of: operator, attributes, meanings of the inputs.", "e"},
     {"origin", (getter)Ref_get, NULL, "What made it first.", "g"},
     {"inputs", (getter)Ref_get, NULL, "Refs of its inputs.", "n"},
     {NULL, NULL, NULL, NULL, NULL}};
@@ -1335,8 +1336,7 @@ PyMODINIT_FUNC PyInit__core(void)
         PyTypeObject *type;
     } types[] = {{"Graph", &Graph_Type},   {"Ref", &Ref_Type},   {"Expr", &Expr_Type},   {"Leaf", &Leaf_Type},
                  {"Failed", &Failed_Type}, {"Plan", &Plan_Type}, {"Scope", &Scope_Type}, {"CV", &CV_Type},
-                 {"Run", &Run_Type},       {"Exec", &Exec_Type},
-                 {"Front", &Front_Type}};
+                 {"Run", &Run_Type},       {"Exec", &Exec_Type}, {"Front", &Front_Type}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (PyType_Ready(types[i].type) < 0 ||
             PyModule_AddObjectRef(m, types[i].name, (PyObject *)types[i].type) < 0) {

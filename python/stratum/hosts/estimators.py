@@ -17,7 +17,7 @@ from .. import _config, _core
 from . import _skrub_0_11 as sk
 
 # Libraries whose estimators may run on any thread, different instances side by side.
-LIBRARIES = frozenset({"sklearn", "skrub", "lightgbm", "xgboost", "catboost"})
+LIBRARIES = frozenset({"sklearn", "skrub", "lightgbm", "xgboost", "catboost", "stratum"})
 
 # Modules whose fit and predict spend their time outside the GIL (measured with two threads on two cores).
 _FREE = (
@@ -27,7 +27,7 @@ _FREE = (
 
 # Only here does None as a random_state mean NumPy's global generator: XGBoost, LightGBM and CatBoost
 # take a fixed seed instead.
-_GLOBAL_GENERATOR = ("sklearn", "skrub")
+_GLOBAL_GENERATOR = ("sklearn", "skrub", "stratum")
 
 
 INDEPENDENT = "unseeded='independent': draws in skrub's own order need skrub's own evaluator"
@@ -35,6 +35,9 @@ INDEPENDENT = "unseeded='independent': draws in skrub's own order need skrub's o
 
 class Seed(int):
     """A seed that the engine chose: it is found and taken out again after the fit."""
+
+    def __stratum_encode__(self) -> bytes:
+        return b"%d" % self
 
 
 def root_of(obj: Any) -> str:
@@ -194,19 +197,30 @@ def seed(impl: Any, estimator: Any) -> int:
         known = _seeds.get(impl.uuid)
         if known is not None:
             return known
-        if global_generator_is_seeded():
-            if getattr(_leaving, "depth", 0):
-                raise sk.Unsupported("a draw from NumPy's global generator, which the script has seeded")
-            value = int(np.random.randint(0, 2**31 - 1))
-        else:
-            template = sk.choosing.get_chosen_or_default(impl.estimator)
-            name = f"{type(template).__module__}.{type(template).__qualname__}".encode()
-            ordinal = _ordinals.get(name, 0)
-            _ordinals[name] = ordinal + 1
-            text = b"seed:%d:%d:" % (_config.option("seed"), ordinal) + name
-            value = int.from_bytes(_core.hash128(text)[:4], "little") & 0x7FFFFFFF
+        if getattr(_leaving, "depth", 0) and global_generator_is_seeded():
+            raise sk.Unsupported("a draw from NumPy's global generator, which the script has seeded")
+        value = _draw(sk.choosing.get_chosen_or_default(impl.estimator))
         _seeds[impl.uuid] = value
         return value
+
+
+def _draw(template: Any) -> int:
+    """The next seed for an estimator of this class: one draw from the user's generator if that is seeded."""
+    if global_generator_is_seeded():
+        return int(np.random.randint(0, 2**31 - 1))
+    name = f"{type(template).__module__}.{type(template).__qualname__}".encode()
+    ordinal = _ordinals.get(name, 0)
+    _ordinals[name] = ordinal + 1
+    text = b"seed:%d:%d:" % (_config.option("seed"), ordinal) + name
+    return int.from_bytes(_core.hash128(text)[:4], "little") & 0x7FFFFFFF
+
+
+def draw_seed(template: Any) -> int:
+    """A seed for a creation that is no node of a DataOp; whoever asks keeps it for candidates and folds."""
+    if _config.option("unseeded") == "independent":
+        raise sk.Unsupported(INDEPENDENT)
+    with _lock:
+        return _draw(template)
 
 
 def reset_seeds() -> None:

@@ -22,7 +22,7 @@ from sklearn.utils import _safe_indexing
 
 from .. import _core, scripts
 from . import _skrub_0_11 as sk
-from . import estimators, searches, threads
+from . import estimators, pipelines, searches, threads
 
 _memory_lock = threading.Lock()  # skrub's cache is not made for several threads
 
@@ -329,6 +329,16 @@ OPERATORS = (
     Operator("score", searches.score, _SAFE | _core.TOLERANT | _core.NESTS, brief="scores of a model"),
     Operator("search", searches.begin, _core.HOLDS_GIL | _core.EXPANDS | _core.NESTS, brief="candidates and folds"),
     Operator("pick", searches.pick, _CALLER | _core.EXPANDS | _core.NESTS, brief="results of a search; the refit"),
+    Operator("fit_step", pipelines.fit_step, _SAFE | _core.FITS | _core.NESTS, 2, "fit a step: output and the fitted step"),
+    Operator("fit_model", pipelines.fit_model, _SAFE | _core.FITS | _core.NESTS, brief="fit the last step, or a whole model"),
+    Operator("transform_step", pipelines.transform_step, _SAFE | _core.NESTS, brief="transform with a fitted step"),
+    Operator("inner_call", pipelines.inner_call, _SAFE | _core.NESTS, brief="an inner fit of an estimator"),
+    Operator("inner_calls", pipelines.inner_calls, _SAFE, brief="inner fits of an estimator"),
+    Operator("take_square", pipelines.take_square, _SAFE | _core.TAKES_ROWS, brief="rows and columns of a matrix"),
+    Operator("score_pair", pipelines.score_pair, _SAFE | _core.TOLERANT | _core.NESTS, brief="scores of a scikit-learn model"),
+    Operator("predict_pair", pipelines.predict_pair, _SAFE | _core.TOLERANT | _core.NESTS, brief="predictions of a fold"),
+    Operator("batch", pipelines.begin_batch, _core.HOLDS_GIL | _core.EXPANDS, brief="the fits of scikit-learn's search"),
+    Operator("gather", pipelines.gather, _CALLER, brief="results of a batch, in its order"),
     Operator("deliver", searches.deliver, _CALLER | _core.NESTS, brief="results as the user gets them"),
     Operator("hold", _hold, _CALLER, brief="hands a value to a study, for its next trial"),
 )

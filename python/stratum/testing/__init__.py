@@ -1,1 +1,1 @@
-"""Help for testing with stratum: the pytest plugin `stratum.testing.skrub_plugin`."""
+"""Pytest plugins that run the tests of skrub and scikit-learn through the engine."""

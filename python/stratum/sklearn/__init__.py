@@ -1,0 +1,121 @@
+"""scikit-learn's searches and cross-validations, their fits run by the engine.
+
+Use the names of this module in place of those of ``sklearn.model_selection``::
+
+    from stratum.sklearn import GridSearchCV
+
+The classes are subclasses of scikit-learn's: parameters, attributes, methods, messages and results are
+its own. What changes is how the fits of all candidates and folds are computed: as one graph, in which
+equal work is one node, on the threads of this process. A step of a Pipeline that several candidates share
+is fitted once per fold, and transforms the test rows once.
+
+A pickle of a search loads as scikit-learn's own class, also where stratum is not installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import sklearn.experimental.enable_halving_search_cv  # noqa: F401  (halving is still behind this import)
+from sklearn import model_selection
+
+from .. import _api, _patch
+from ..hosts import _sklearn as _skl
+from ..hosts import pipelines as _pipelines
+
+__all__ = [
+    "GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV",
+    "cross_val_predict", "cross_val_score", "cross_validate",
+]  # fmt: skip
+
+_skl.install()
+
+
+@contextlib.contextmanager
+def _by_engine(what: str, n_jobs: Any) -> Iterator[None]:
+    """In this thread, the fits of scikit-learn's searches are the engine's while it is switched on."""
+    if not _patch.active() or _pipelines.in_node():
+        yield  # inside a node its own handler takes the fits
+        return
+    with _skl.parallel_to(_pipelines.handler(what, n_jobs, _api.run_one)):
+        yield
+
+
+class _Search:
+    """What the searches of this module add to scikit-learn's: the engine for their fits, and plain pickles."""
+
+    _original: type
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "_original" not in cls.__dict__:
+            return  # a subclass of the user's: it is itself in pickles, and has its own `fit` or ours
+
+        @functools.wraps(cls._original.fit)
+        def fit(self: Any, X: Any, y: Any = None, **params: Any) -> Any:
+            with _by_engine(type(self).__name__, self.n_jobs):
+                return cls._original.fit(self, X, y, **params)
+
+        cls.fit = fit
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        original = type(self).__dict__.get("_original")
+        if original is None:
+            return super().__reduce_ex__(protocol)
+        twin = object.__new__(original)
+        twin.__dict__.update(self.__dict__)
+        return twin.__reduce_ex__(1)  # names the class instead of asking the object for it
+
+    def __copy__(self) -> Any:
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        new = object.__new__(type(self))
+        memo[id(self)] = new
+        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return new
+
+
+def _documented(cls: type) -> type:
+    cls.__doc__ = cls._original.__doc__  # type: ignore[attr-defined]
+    return cls
+
+
+@_documented
+class GridSearchCV(_Search, model_selection.GridSearchCV):
+    _original = model_selection.GridSearchCV
+
+
+@_documented
+class RandomizedSearchCV(_Search, model_selection.RandomizedSearchCV):
+    _original = model_selection.RandomizedSearchCV
+
+
+@_documented
+class HalvingGridSearchCV(_Search, model_selection.HalvingGridSearchCV):
+    _original = model_selection.HalvingGridSearchCV
+
+
+@_documented
+class HalvingRandomSearchCV(_Search, model_selection.HalvingRandomSearchCV):
+    _original = model_selection.HalvingRandomSearchCV
+
+
+def _function(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        with _by_engine(original.__name__, kwargs.get("n_jobs")):
+            return original(*args, **kwargs)
+
+    return function
+
+
+cross_validate = _function(model_selection.cross_validate)
+cross_val_score = _function(model_selection.cross_val_score)
+cross_val_predict = _function(model_selection.cross_val_predict)
