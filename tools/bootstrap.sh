@@ -41,6 +41,10 @@ fi
 if command -v ldconfig >/dev/null 2>&1; then
     ldconfig -p | grep -q 'libgomp\.so\.1' || missing="$missing libgomp1"
 fi
+# skrub's tests of drawn graphs run dot; they are skipped where it cannot be installed.
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    command -v dot >/dev/null 2>&1 || missing="$missing graphviz"
+fi
 
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
