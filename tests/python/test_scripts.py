@@ -378,3 +378,36 @@ def test_other_settings_are_other_work(python: Path, counting: Path) -> None:
     assert status == 0 and outs[0] == outs[1]
     lines = counted(counting)
     assert lines.count("warns") == 4 and lines.count("b") == 4, text
+
+
+WARNING = """
+    import sys
+    import numpy as np
+    import pandas as pd
+    import skrub
+    from sklearn.neural_network import MLPClassifier
+
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(rng.normal(size=(9000, 6)), columns=list("abcdef"))
+    df["y"] = (df["a"] + rng.normal(size=9000) > 0).astype(int)
+    data = skrub.var("data", df)
+    X, y = data[list("abcdef")].skb.mark_as_X(), data["y"].skb.mark_as_y()
+    model = MLPClassifier(max_iter=int(sys.argv[1]), random_state=0)
+    pred = X.skb.apply(model, y=y)
+    print(pred.skb.cross_validate(cv=2)["test_score"].tolist())
+    pred.skb.make_learner(fitted=True)
+    print(pred.skb.eval().to_numpy().flags.writeable)
+"""
+
+
+def test_warnings_of_shared_work_are_shown_by_every_script(python: Path, tmp_path: Path) -> None:
+    """The values of one process, the warnings as if each had computed them: shown where and as often."""
+    (tmp_path / "warning.py").write_text(textwrap.dedent(WARNING))
+    plain = {n: ask(python, "warning.py", n, cwd=tmp_path) for n in ("2", "3")}
+    outs, errs, _, status, text = together(python, tmp_path, "warning.py 2", "warning.py 3", "warning.py 2")
+    assert status == 0, errs
+    taken = re.search(r"(\d+) taken", text)
+    assert taken is not None and int(taken[1]) >= 1 and "not shared" not in text, text
+    for out, err, n in zip(outs, errs, ("2", "3", "2"), strict=True):
+        assert out.decode() == plain[n].stdout
+        assert err.decode() == plain[n].stderr and err.count(b"ConvergenceWarning") > 1

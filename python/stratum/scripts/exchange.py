@@ -1,9 +1,9 @@
 """What scripts that run together share: an equal node is computed by the process that asks first.
 
 Who calls it
-    `Exchange.around` stands around the operators that may be expensive (``hosts/operators.py``), `preview` around fits
-    at construction (``capture/previews.py``); both only in a script that was started with others
-    (`current`). `Exchange.begin` is called on the thread that starts a run or builds a preview.
+    `Exchange.around` stands around the operators that may be expensive (``hosts/operators.py``),
+    `Exchange.node` around fits at construction (``capture/previews.py``); both only in a script that was
+    started with others (`current`). `Exchange.begin` is called on the thread that starts a run or builds.
 
 How
     A directory is the meeting place; nobody coordinates. A node's name is the digest of its encoding and of
@@ -12,15 +12,14 @@ How
     Who gets the lock looks again, computes, writes a temporary file and renames it to NAME.value: encoding,
     pickle, then the buffers of arrays and frames, aligned. Others compare the encoding byte by byte and map
     the file privately: nothing is copied until somebody writes to it. NAME.none says that there is nothing
-    to be had: too cheap, not shareable, failed, or warned; then each computes for itself.
+    to be had: too cheap, not shareable, or failed; then each computes for itself.
 
 What is shared
     Fits and transformations of scikit-learn's and skrub's estimators without functions of the user inside,
     reads of files, calls of library functions and methods of frames: where the key means the same in every
-    process (``Ref.plain``), it took `WORTH_S` and it left nothing but its value. So nothing that showed a
-    warning is published, and a process in which a warning may have been held back as a repetition
-    publishes nothing (``_may_repeat``). Nor are fits that talk (``verbose``). Values hold nothing that is
-    defined outside of libraries; arrays keep their layout in memory.
+    process (``Ref.plain``) and it took `WORTH_S`. The warnings of a computation go with its value (`warned`).
+    Fits that talk (``verbose``) are not shared. Values hold nothing that is defined outside of libraries,
+    and arrays keep their layout.
 
     A process that has changed a library takes nothing and gives nothing: `patched`.
 """
@@ -52,6 +51,7 @@ import skrub
 from .. import _core
 from ..capture import encode as _encode
 from ..hosts import estimators
+from .warned import Recorder
 
 #: What takes less is computed by everybody: writing, mapping and waiting cost some milliseconds.
 WORTH_S = 0.02
@@ -200,38 +200,6 @@ def _read(path: str, encoding: bytes) -> Any:
     return _Unpickler(io.BytesIO(body), buffers=buffers).load()
 
 
-# -- Warnings ---------------------------------------------------------------------------------------
-
-_shown = 0
-
-
-def _count_warnings() -> bool:
-    """Count the warnings that are shown from now on; False where the interpreter offers no place for it."""
-    show = getattr(warnings, "_showwarnmsg", None)
-    if show is None or sys.version_info >= (3, 14):
-        return False
-
-    def counting(message: Any) -> None:
-        global _shown
-        _shown += 1
-        show(message)
-
-    warnings._showwarnmsg = counting  # type: ignore[attr-defined]
-    return True
-
-
-def _may_repeat() -> bool:
-    """Whether a warning has been shown that would not be shown a second time.
-
-    A node whose warning was held back here would show it in a process that has not seen it.
-    """
-    for module in list(sys.modules.values()):
-        registry = getattr(module, "__dict__", {}).get("__warningregistry__")
-        if registry and any(key != "version" for key in registry):
-            return True
-    return False
-
-
 # -- The exchange -----------------------------------------------------------------------------------
 
 
@@ -256,9 +224,9 @@ class Exchange:
         self._settings: bytes | None = None
         self._claims: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
-        self._counts = _count_warnings()
+        self._warnings = Recorder()
         self._log = os.open(os.path.join(folder, "log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._closed: str | None = None if self._counts else "this interpreter's warnings cannot be counted"
+        self._closed: str | None = None if self._warnings.works else "this interpreter's warnings cannot be recorded"
 
     def begin(self) -> bool:
         """Look at libraries and settings again; whether anything may be shared."""
@@ -322,16 +290,18 @@ class Exchange:
 
     def _look(self, path: str, encoding: bytes, what: str) -> Any:
         found = _read(path + ".value", encoding)
-        if found is not _missing:
-            self._note("took", f"{what} {os.path.basename(path)}")
-        return found
+        if found is _missing:
+            return found
+        value, said = found
+        self._note("took", f"{what} {os.path.basename(path)}")
+        self._warnings.replay(said)
+        return value
 
     def _compute(self, path: str, encoding: bytes, what: str, compute: Callable[[], Any]) -> Any:
-        silent = not _may_repeat()
-        before = _shown
         start = time.perf_counter()
         try:
-            value = compute()
+            with self._warnings.recording() as record:
+                value = compute()
         except BaseException:
             self._nothing(path)
             raise
@@ -341,9 +311,9 @@ class Exchange:
             return value
         self._note("made", f"{what} {os.path.basename(path)}")
         try:
-            if not silent or _shown != before or _may_repeat():
-                raise _NotShareable("a warning")
-            _write(path + ".value", encoding, value)
+            if record.obstacle is not None:
+                raise _NotShareable(record.obstacle)
+            _write(path + ".value", encoding, (value, record.said))
         except _NotShareable as why:
             self._note("kept", f"{what}: {why}")
             self._nothing(path)
