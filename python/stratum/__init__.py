@@ -4,8 +4,8 @@ Use it in place of skrub (``import stratum as skrub``): everything public in skr
 objects, and searches and cross-validations go through the engine. ``run`` takes a batch of pipelines that
 were built separately.
 
-Importing the package imports skrub and replaces its methods. Only the command line and the import hook
-import it without: then that is done as soon as somebody asks for a name of it or imports skrub (``_load``).
+Importing the package imports skrub and replaces its methods. Only the command line imports it without: there
+that is done as soon as somebody asks for a name of it (``_load``).
 """
 
 from __future__ import annotations
@@ -91,10 +91,7 @@ def _import_engine() -> dict[str, Any]:
 
 
 def _light() -> bool:
-    """Whether this process only wants the command line, or the hook a part that needs no skrub."""
-    hook = sys.modules.get("_stratum_hook")
-    if hook is not None and getattr(hook, "light", False):
-        return True
+    """Whether this process only wants the command line."""
     if sys.argv[:1] == ["-m"]:  # so while the interpreter looks for the module to run
         return any(word.endswith("m") and _names_us(after) for word, after in _pairs(sys.orig_argv)) or (
             "-mstratum" in sys.orig_argv

@@ -195,6 +195,15 @@ def test_model_selection_alone_imports_no_skrub(python: Path, tmp_path: Path) ->
     assert (ours.stdout, ours.stderr) == (plain.stdout, plain.stderr)
 
 
+def test_no_progress_on_the_stderr_of_a_script(python: Path, tmp_path: Path) -> None:
+    for first, expected in (("skrub", "False"), ("stratum", "None")):
+        text = f"import {first}\nimport stratum\nprint(stratum.get_config()['progress'])"
+        assert ask(python, "-c", text, cwd=tmp_path, STRATUM="1").stdout == f"{expected}\n"
+    asked = ask(python, "-c", text.replace("import stratum\n", "import skrub, stratum\n", 1), cwd=tmp_path,
+                STRATUM="1", STRATUM_PROGRESS="1")  # fmt: skip
+    assert asked.stdout == "True\n", asked.stderr
+
+
 def test_options_of_the_interpreter_reach_the_script(python: Path, tmp_path: Path) -> None:
     (tmp_path / "flags.py").write_text("import sys\nprint(sys.flags, sys.warnoptions, sys._xoptions, sys.orig_argv[1:])\n")
     options = ["-u", "-W", "ignore", "-Xutf8", "-OO", "-bb"]

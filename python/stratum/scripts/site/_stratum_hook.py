@@ -26,9 +26,6 @@ SEARCHES = (
     "cross_val_score", "cross_validate", "cross_val_predict",
 )  # fmt: skip
 
-#: Set while stratum is to be imported without skrub: see ``stratum/__init__.py``.
-light = False
-
 #: The directory through which scripts that run together share, or None.
 exchange = None
 
@@ -98,10 +95,10 @@ def _ends(name, module):
     if module is None:
         return
     action = _actions.pop(name, None)
-    if not _actions and patched is None and not _forget and _Finder in sys.meta_path:
-        sys.meta_path.remove(_Finder)
     if action is not None:
         action(module)
+    if not _actions and patched is None and not _forget and _Finder in sys.meta_path:
+        sys.meta_path.remove(_Finder)
 
 
 def forget_later(name):
@@ -141,11 +138,12 @@ def _plain(error):
 
 
 def _on_skrub(module):
+    asked = "stratum" in sys.modules  # the script imports it, and skrub through it
     try:
         package = _load_stratum()
-        load = getattr(package, "_load", None)
-        if load is not None:
-            load()
+        package._load()
+        if not asked and not os.environ.get("STRATUM_PROGRESS"):
+            package._config._defaults["progress"] = False  # the script's stderr is its own
     except Exception as error:  # the script must run as without: it is told why it is not faster
         _plain(error)
 
@@ -161,7 +159,7 @@ def _from_a_library(frame):
 
 def _on_model_selection(module):
     space = module.__dict__
-    own = {name: space[name] for name in SEARCHES if name in space}
+    own = {}
     before = space.get("__getattr__")
     ours = {}
 
@@ -175,8 +173,8 @@ def _on_model_selection(module):
         return ours[name]
 
     def __getattr__(name):
-        if name in own or (name in SEARCHES and before is not None):
-            found = own[name] if name in own else before(name)
+        if name in own:
+            found = own[name]
             if _from_a_library(sys._getframe(1)):
                 return found
             new = replaced(name)
@@ -188,26 +186,27 @@ def _on_model_selection(module):
     def __dir__():
         return sorted({*space, *own})
 
-    for name in own:
-        del space[name]
+    def take(_=None):
+        for name in SEARCHES:
+            if name in space:
+                own[name] = space.pop(name)
+
+    take()
     space["__getattr__"] = __getattr__
     space["__dir__"] = __dir__
+    # Halving searches are put into the module by an import of their own.
+    _actions["sklearn.experimental.enable_halving_search_cv"] = take
 
 
 def _of_stratum(name):
     """What ``stratum.sklearn`` has under a name; None where it has nothing."""
-    global light
-    outer, light = light, True
-    try:
-        _load_stratum()
-        from importlib import import_module
-        from importlib.util import find_spec
+    from importlib import import_module
+    from importlib.util import find_spec
 
-        if find_spec("stratum.sklearn") is None:
-            return None
-        return getattr(import_module("stratum.sklearn"), name, None)
-    finally:
-        light = outer
+    _load_stratum()
+    if find_spec("stratum.sklearn") is None:
+        return None
+    return getattr(import_module("stratum.sklearn"), name, None)
 
 
 # -- Starting ---------------------------------------------------------------------------------------
