@@ -409,14 +409,53 @@ WARNING = """
 """
 
 
+SEARCHES = """
+    import sys
+    import threading
+    import numpy as np
+    import pandas as pd
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+    from sklearn.pipeline import make_pipeline
+
+    def count(frame, event, arg):
+        if event == "call" and frame.f_code.co_name == "fit_transform" and "_column_transformer" in frame.f_code.co_filename:
+            with open("counted", "a") as file:
+                file.write(sys.argv[1] + "\\n")
+
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame({"text": [f"item {i} of {j}" for i, j in rng.integers(0, 3000, (8000, 2))], "n": rng.normal(size=8000)})
+    words = ColumnTransformer([("words", TfidfVectorizer(analyzer="char", ngram_range=(2, 3)), "text")])
+    pipe = make_pipeline(words, Ridge(alpha=float(sys.argv[2])))
+    threading.setprofile(count)
+    sys.setprofile(count)
+    print(cross_val_score(pipe, df, df["n"], cv=3).round(9).tolist())
+    search = GridSearchCV(pipe, {"ridge__solver": ["lsqr", "sparse_cg"]}, cv=3, refit=False).fit(df, df["n"])
+    sys.setprofile(None)
+    print(search.cv_results_["mean_test_score"].round(9).tolist())
+"""
+
+
+def test_searches_of_scikit_learn_share(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "search.py").write_text(textwrap.dedent(SEARCHES))
+    plain = {n: ask(python, "search.py", "plain", n, cwd=tmp_path) for n in ("1", "2")}
+    assert counted(tmp_path) == ["plain"] * 18, plain  # three folds, by one and by two candidates
+    outs, errs, _, status, text = together(python, tmp_path, "search.py a 1", "search.py b 2", "search.py c 1")
+    assert status == 0, (errs, text)
+    assert [out.decode() for out in outs] == [plain[n].stdout for n in ("1", "2", "1")]
+    assert len(counted(tmp_path)) == 3, text
+
+
 def test_warnings_of_shared_work_are_shown_by_every_script(python: Path, tmp_path: Path) -> None:
-    """The values of one process, the warnings as if each had computed them: shown where and as often."""
+    """The values of one process, the warnings as if each had computed them: where, and as often."""
     (tmp_path / "warning.py").write_text(textwrap.dedent(WARNING))
-    plain = {n: ask(python, "warning.py", n, cwd=tmp_path) for n in ("2", "3")}
+    alone = {n: ask(python, "warning.py", n, cwd=tmp_path, STRATUM="1") for n in ("2", "3")}
     outs, errs, _, status, text = together(python, tmp_path, "warning.py 2", "warning.py 3", "warning.py 2")
     assert status == 0, errs
     taken = re.search(r"(\d+) taken", text)
     assert taken is not None and int(taken[1]) >= 1 and "not shared" not in text, text
     for out, err, n in zip(outs, errs, ("2", "3", "2"), strict=True):
-        assert out.decode() == plain[n].stdout
-        assert err.decode() == plain[n].stderr and err.count(b"ConvergenceWarning") > 1
+        assert out.decode() == alone[n].stdout
+        assert err.decode() == alone[n].stderr and err.count(b"ConvergenceWarning") > 1

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import skrub
@@ -26,5 +28,5 @@ except ImportError:
 else:
     df["pay"].plot.hist()
     plt.savefig("plot.png")
-with open("report.json", "w") as file:
-    file.write(skrub.TableReport(df, verbose=0).json())
+report = json.loads(skrub.TableReport(df, verbose=0).json())
+print(report["n_rows"], [(column["name"], column["dtype"], column["n_unique"]) for column in report["columns"]])

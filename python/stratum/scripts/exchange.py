@@ -15,8 +15,8 @@ How
     to be had: too cheap, not shareable, or failed; then each computes for itself.
 
 What is shared
-    Fits and transformations of scikit-learn's and skrub's estimators without functions of the user inside,
-    reads of files, calls of library functions and methods of frames: where the key means the same in every
+    Fits and transformations of scikit-learn's and skrub's estimators without functions of the user inside
+    (in DataOps by the node's encoding, in scikit-learn's searches by the content of what goes in), reads of files, calls of library functions and methods of frames: where the key means the same in every
     process (``Ref.plain``) and it took `WORTH_S`. The warnings of a computation go with its value (`warned`).
     Fits that talk (``verbose``) are not shared. Values hold nothing that is defined outside of libraries,
     and arrays keep their layout.
@@ -55,7 +55,7 @@ from .warned import Recorder
 
 #: What takes less is computed by everybody: writing, mapping and waiting cost some milliseconds.
 WORTH_S = 0.02
-#: A preview of a table with fewer cells is not looked for: asking costs 20 ms (`patched`).
+#: Previews and scikit-learn's fits on fewer cells are not looked for: asking costs 20 ms (`patched`).
 WORTH_CELLS = 10_000
 #: A part of an array is written with all of it if that is so many times larger at most.
 WORTH_PART = 512
@@ -241,7 +241,7 @@ class Exchange:
 
     def wants_preview(self, estimator: Any, X: Any) -> bool:
         """Whether a fit at construction is to be looked for."""
-        if math.prod(getattr(X, "shape", ())) < WORTH_CELLS or not is_quiet(estimator):
+        if not _is_large(X) or not is_quiet(estimator):
             return False
         # Who takes a fit draws nothing: the seeded generator of a script would go another way.
         draws = estimators.flags(estimator) & _core.EST_UNSEEDED
@@ -252,10 +252,14 @@ class Exchange:
 
     def node(self, ref: Any, what: str, compute: Callable[[], Any]) -> Any:
         """The value of a node: another process's, or `compute()`."""
+        return self.value(ref.encoding if ref.plain else None, what, compute)
+
+    def value(self, key: bytes | None, what: str, compute: Callable[[], Any]) -> Any:
+        """The value under a key that means the same in every process (None: there is none)."""
         settings = self._settings
-        if settings is None or not ref.plain:
+        if settings is None or key is None:
             return compute()
-        encoding = settings + ref.encoding
+        encoding = settings + key
         name = hashlib.blake2b(encoding, digest_size=16).hexdigest()
         with self._guard:
             claim = self._claims.setdefault(name, threading.Lock())
@@ -321,6 +325,13 @@ class Exchange:
 
     def around(self, name: str, operator: Callable[..., Any]) -> Callable[..., Any]:
         """An operator that asks the exchange first, where its kind may be worth it."""
+        content = _CONTENT.get(name)
+        if content is not None:
+
+            def by_content(x: Any, *args: Any) -> Any:
+                return self.value(content(name, args), name, lambda: operator(x, *args))
+
+            return by_content
         wants = _WANTS.get(name)
         if wants is None:
             return operator
@@ -425,3 +436,27 @@ def _wants_method(args: tuple) -> bool:
 
 
 _WANTS = {"fit": _wants_fit, "apply": _wants_apply, "call": _wants_call, "method": _wants_method}
+
+
+def _content_of_fit(name: str, args: tuple) -> bytes | None:
+    """Key of a fit of scikit-learn's search: its nodes hold data by identity, so the values themselves are asked."""
+    estimator, X = args[1:3]
+    if not _is_large(X) or not is_quiet(estimator):
+        return None
+    return _encode.encode((name, *args[1:-1]))  # without what the inner fits of one process share
+
+
+def _content_of_transform(name: str, args: tuple) -> bytes | None:
+    fitted, X = args[1:3]
+    if not _is_large(X) or not hasattr(fitted, "get_params") or not is_quiet(fitted):
+        return None
+    return _encode.encode((name, fitted, X))
+
+
+def _is_large(X: Any) -> bool:
+    return math.prod(getattr(X, "shape", ())) >= WORTH_CELLS
+
+
+_CONTENT = {
+    "fit_step": _content_of_fit, "fit_model": _content_of_fit, "transform_step": _content_of_transform,
+}  # fmt: skip
