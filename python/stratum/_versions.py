@@ -11,7 +11,7 @@ import re
 import sklearn
 import skrub
 
-# First and last known (major, minor). skrub's adapter is hosts/_skrub_0_11.py, scikit-learn's hosts/_sklearn.py.
+# First and last known (major, minor); the adapters are hosts/_skrub_0_11.py and hosts/_sklearn.py.
 SKRUB = ((0, 11), (0, 11))
 SKLEARN = ((1, 8), (1, 9))
 
@@ -33,7 +33,8 @@ def refusal() -> str | None:
     -------
     str or None
     """
-    for name, version, known in (("skrub", skrub.__version__, SKRUB), ("scikit-learn", sklearn.__version__, SKLEARN)):
+    installed = (("skrub", skrub.__version__, SKRUB), ("scikit-learn", sklearn.__version__, SKLEARN))
+    for name, version, known in installed:
         if not known[0] <= _short(version) <= known[1]:
             return f"stratum knows {name} {_text(known)}, not {version}: everything runs by plain skrub"
     return None

@@ -19,7 +19,8 @@ import joblib.parallel as _parallel
 _outer = threading.local()  # n_jobs of a cross-validation of searches, around its inner searches
 
 # The backends that the engine's threads stand in for; a class derived from one is somebody's own.
-_OURS = tuple(_parallel.BACKENDS[name] for name in ("threading", "sequential", "loky") if name in _parallel.BACKENDS)
+_NAMES = ("threading", "sequential", "loky")
+_OURS = tuple(_parallel.BACKENDS[name] for name in _NAMES if name in _parallel.BACKENDS)
 
 
 def n_jobs_of(n_jobs: Any) -> Any:

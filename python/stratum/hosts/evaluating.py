@@ -395,7 +395,8 @@ def evaluating(original: Callable[..., Any], active: Callable[[], bool]) -> Call
         if clear and on_nodes:
             callbacks = (sk.evaluation._cache_pruner(data_op, mode), *callbacks)
         count = None if on_nodes else size(environment)
-        if mode in _FITS and count is not None and count >= fitting.LEAST_CELLS and type(data_op) is sk.DataOp:
+        large = count is not None and count >= fitting.LEAST_CELLS
+        if large and mode in _FITS and type(data_op) is sk.DataOp:
             found = fitting.fit(data_op, mode, environment)
             if found is not None:
                 return found[0]

@@ -61,5 +61,6 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     name = item.nodeid.rpartition("::")[2]
     if found and name not in item.config.getoption("--skrub-evaluator-allowed"):
         nodes = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-        pytest.fail(f"skrub's own evaluator ran: {nodes}; fallbacks: {stratum.last_run().fallbacks}", pytrace=False)
+        fallbacks = stratum.last_run().fallbacks
+        pytest.fail(f"skrub's own evaluator ran: {nodes}; fallbacks: {fallbacks}", pytrace=False)
     return result
