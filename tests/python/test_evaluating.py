@@ -370,6 +370,19 @@ def fails_in_graph(skrub):
     return op.skb.make_learner().fit({"data": df})
 
 
+def nothing_fitted(skrub):
+    return skrub.var("data")[["b", "a"]].skb.eval({"data": table(MANY)}).head(3)
+
+
+def test_what_fits_nothing_needs_no_graph():
+    import stratum
+
+    stratum.run([stratum.lazy.eval(stratum.var("a", 1) + 1)])
+    before = stratum.last_run()
+    sides.same(nothing_fitted)
+    assert stratum.last_run() is before
+
+
 def missing_in_graph(skrub):
     data = skrub.var("data")
     return data.skb.apply(StandardScaler()).skb.concat([skrub.var("other")], axis=1).skb.eval({"data": table(MANY)})

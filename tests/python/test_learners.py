@@ -378,6 +378,31 @@ def full_report(skrub, broken):
     return type(made["result"]).__name__, repr(made["error"]), pages, sorted(made)
 
 
+def learner_report(skrub, mode, rows):
+    from skrub._data_ops import _evaluation
+
+    learner = classifier(skrub).skb.make_learner()
+    if mode != "fit":
+        learner.fit({"data": table()})
+    with tempfile.TemporaryDirectory() as folder:
+        folder = os.path.join(folder, "it")
+        made = learner.report(environment={"data": table(rows)}, mode=mode, open=False, output_dir=folder)
+        pages = sorted(p.name for p in made["report_path"].parent.iterdir())
+    result = made["result"] is learner if mode == "fit" else made["result"]
+    nodes = [node._skrub_impl for node in _evaluation.nodes(learner.data_op)]
+    left = [(sorted(impl.results), sorted(impl.errors), sorted(impl.metadata)) for impl in nodes]
+    return result, type(made["error"]).__name__, pages, left, learner.__sklearn_is_fitted__()
+
+
+@pytest.mark.parametrize("mode, rows", [("fit", 30), ("predict", 5), ("predict_proba", 5), ("score", 20), ("fit", 0)])
+def test_learner_report(mode, rows):
+    from skrub._data_ops import _utils
+
+    if not _utils.has_graphviz():
+        pytest.skip("graphviz is not installed")
+    sides.same(learner_report, mode, rows)
+
+
 def test_full_report():
     from skrub._data_ops import _utils
 

@@ -39,11 +39,13 @@ class FitItem(searches.Item):
         self.n_jobs = backends.n_jobs_of(None)
 
     def suits(self, engine: Any) -> bool:
-        """Capture; whether the engine's order is as good as skrub's."""
+        """Capture; whether something is fitted, and the engine's order is as good as skrub's."""
         try:
             with engine.lowering:
                 self.capture(engine, self.data_op)
         except (sk.Unsupported, _core.EngineError, RecursionError):
+            return False
+        if not any(kind == _core.ST_CAP_APPLY for kind, _ in self.entries):
             return False
         return not any(_keeps_order(obj) for _, obj in self.entries)
 
