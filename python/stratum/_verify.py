@@ -7,7 +7,7 @@ place where the two differ. Fitted times are compared only by being there.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,50 @@ def _results(item: searches.Item, value: Any) -> Any:
     return value.cv_results_ if isinstance(item, searches.SearchItem) else value
 
 
+def _outcome(call: Callable[[], Any]) -> engine.Outcome:
+    try:
+        return engine.Outcome(value=call())
+    except Exception as error:
+        return engine.Outcome(error=error)
+
+
+def _compared(got: engine.Outcome, expected: engine.Outcome, what: str) -> engine.Outcome:
+    """What the engine said; a `VerifyError` in its place where plain skrub said something else."""
+    if (got.error is None) != (expected.error is None):
+        difference = f"errors: {got.error!r} and {expected.error!r}"
+    elif got.error is not None:
+        same = type(got.error) is type(expected.error) and str(got.error) == str(expected.error)
+        difference = None if same else f"errors: {got.error!r} and {expected.error!r}"
+    else:
+        difference = _difference(got.value, expected.value, what)
+    if difference is None:
+        return got
+    return engine.Outcome(error=VerifyError(f"the engine and plain skrub differ at {difference}"))
+
+
+def evaluation(ours: Callable[[], Any], theirs: Callable[[], Any], mode: str) -> Any:
+    """A single evaluation both ways, skrub's first: what it leaves on nodes is then the engine's.
+
+    Parameters
+    ----------
+    ours, theirs : callable
+        Evaluate by the engine and by skrub.
+    mode : str
+        The mode, for the message.
+
+    Returns
+    -------
+    object
+        The engine's value.
+    """
+    with _patch.plain_skrub():
+        expected = _outcome(theirs)
+    outcome = _compared(_outcome(ours), expected, mode)
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.value
+
+
 def run(items: list[searches.Item]) -> Iterator[tuple[int, engine.Outcome]]:
     """As `engine.execute`, each outcome checked against plain skrub."""
     references = {}
@@ -87,13 +131,8 @@ def run(items: list[searches.Item]) -> Iterator[tuple[int, engine.Outcome]]:
     by_index = {item.index: item for item in items}
     for index, outcome in engine.execute(items):
         expected, item = references[index], by_index[index]
-        if (outcome.error is None) != (expected.error is None):
-            difference = f"errors: {outcome.error!r} and {expected.error!r}"
-        elif outcome.error is not None:
-            same = type(outcome.error) is type(expected.error) and str(outcome.error) == str(expected.error)
-            difference = None if same else f"errors: {outcome.error!r} and {expected.error!r}"
+        if outcome.error is None:
+            compared = _compared(engine.Outcome(value=_results(item, outcome.value)), expected, item.what)
         else:
-            difference = _difference(_results(item, outcome.value), expected.value, item.what)
-        if difference is not None:
-            outcome = engine.Outcome(error=VerifyError(f"the engine and plain skrub differ at {difference}"))
-        yield index, outcome
+            compared = _compared(outcome, expected, item.what)
+        yield index, compared if compared.error is not None else outcome

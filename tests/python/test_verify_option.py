@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
@@ -94,3 +95,27 @@ def test_users_pipeline_is_untouched(verifying):
     X, y = data()
     assert search.fit({"X": X, "y": y}) is search
     assert {k: id(v) for k, v in vars(pred._skrub_impl).items() if k in before} == before
+
+
+def test_single_evaluations_are_compared(verifying, monkeypatch):
+    """Learners run both ways too; what they leave on nodes is the engine's."""
+    from stratum.hosts import evaluating
+
+    X, y = data()
+    environment = {"X": X, "y": y}
+    learner = pipeline().skb.make_learner().fit(environment)
+    assert learner.__sklearn_is_fitted__() and len(learner.predict(environment)) == len(X)
+    original = evaluating.in_order
+    monkeypatch.setattr(evaluating, "in_order", lambda *args: original(*args) + 1e-3)
+    with pytest.raises(verifying.VerifyError, match="differ at predict"):
+        learner.predict(environment)
+    with verifying.config_context(verify=False):
+        learner.predict(environment)
+
+
+def test_what_draws_is_not_compared(verifying):
+    X, y = data()
+    op = verifying.var("X", X).sample(n=5)
+    assert len(op.skb.eval()) == 5
+    forest = verifying.var("X", X).skb.apply(RandomForestRegressor(3), y=y)
+    assert len(forest.skb.make_learner().fit_transform({"X": X})) == len(X)

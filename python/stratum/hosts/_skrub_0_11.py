@@ -17,7 +17,16 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from skrub import _dataframe as sbd
 from skrub._apply_to_cols import ApplyToCols
-from skrub._data_ops import _choosing, _data_ops, _estimator, _evaluation, _inspection, _optuna, _skrub_namespace, _subsampling
+from skrub._data_ops import (
+    _choosing,
+    _data_ops,
+    _estimator,
+    _evaluation,
+    _inspection,
+    _optuna,
+    _skrub_namespace,
+    _subsampling,
+)
 from skrub._data_ops._data_ops import (
     _MEMORY,
     DataOp,

@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
+from .. import _config
 from . import _skrub_0_11 as sk
 
 # Up to so many cells an environment is small: what is computed from it needs no thought about memory.
@@ -385,6 +386,16 @@ def evaluating(original: Callable[..., Any], active: Callable[[], bool]) -> Call
     ) -> Any:  # fmt: skip
         if not active():
             return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
+        arguments = (data_op, mode, environment, clear, callbacks, ancestor_data_op)
+        if clear and not callbacks and _config.option("verify") and fitting.repeatable(data_op, mode):
+            from .. import _verify
+
+            return _verify.evaluation(lambda: ours(*arguments), lambda: original(*arguments), mode)
+        return ours(*arguments)
+
+    def ours(
+        data_op: Any, mode: str, environment: Any, clear: bool, callbacks: Any, ancestor_data_op: Any
+    ) -> Any:
         _check(environment)
         if not clear:
             callbacks = ()

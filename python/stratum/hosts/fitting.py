@@ -10,8 +10,8 @@ Who may call it
 
 What stays out
     A single evaluation promises skrub's order, so it is kept wherever somebody could tell: code of users
-    (which may print, or change what it is given), generators that the script has seeded, skrub's cache.  Those
-    evaluations run in `stratum.hosts.evaluating`, one node after the other.
+    (which may print, or change what it is given), generators that the script has seeded, skrub's cache.
+    Those evaluations run in `stratum.hosts.evaluating`, one node after the other.
 """
 
 from __future__ import annotations
@@ -94,12 +94,33 @@ def _keeps_order(impl: Any) -> bool:
         return True
     elif isinstance(impl, _Apply):
         return not _is_quiet(sk.choosing.get_chosen_or_default(impl.estimator))
+    return _may_differ(impl)
+
+
+def _may_differ(impl: Any) -> bool:
+    """Whether a node that is no apply may give something else the next time."""
     try:
         _, _, fields, flags = sk.spec(impl)
     except sk.Unsupported:
         return True
     # A token of creation stands for a clock, randomness or input and output; a file's is its content.
     return bool(flags & _core.N_UNSHARED) and fields[-1][0] == "creation"
+
+
+def repeatable(data_op: Any, mode: str) -> bool:
+    """Whether evaluating a second time gives the same, as far as can be told."""
+    for node in sk.evaluation.nodes(data_op):
+        impl = node._skrub_impl
+        if sk.holds_generator(impl):
+            return False
+        if isinstance(impl, _Apply):
+            estimator = sk.choosing.get_chosen_or_default(impl.estimator)
+            unknown = isinstance(estimator, sk.DataOp)
+            if "fit" in mode and (unknown or estimators.flags(estimator) & _core.EST_UNSEEDED):
+                return False
+        elif _may_differ(impl):
+            return False
+    return True
 
 
 _LIBRARIES = estimators.LIBRARIES | {"pandas", "polars", "numpy", "scipy", "builtins", "operator", "math"}
