@@ -370,6 +370,19 @@ def fails_in_graph(skrub):
     return op.skb.make_learner().fit({"data": df})
 
 
+def popped(skrub):
+    """A method that changes its frame: who reads it first decides what is in it."""
+    data = skrub.var("data").copy()
+    y = data.pop("y")
+    learner = data.skb.apply(StandardScaler()).skb.apply(Ridge(), y=y).skb.make_learner()
+    fitted = learner.fit_transform({"data": table(MANY)})
+    return fitted, learner.data_op._skrub_impl.estimator_.coef_
+
+
+def test_methods_that_change_their_object_keep_their_order():
+    sides.same(popped)
+
+
 def nothing_fitted(skrub):
     return skrub.var("data")[["b", "a"]].skb.eval({"data": table(MANY)}).head(3)
 

@@ -79,6 +79,13 @@ class FitItem(searches.Item):
         return evaluating.in_order(self.data_op, self.mode, self.environment)
 
 
+# Methods that change their object: frames, containers, arrays.
+_IN_PLACE = frozenset({
+    "add", "append", "clear", "discard", "extend", "fill", "insert", "isetitem", "partition", "pop",
+    "popitem", "put", "remove", "resize", "reverse", "set_flags", "setdefault", "setflags", "sort", "update",
+})  # fmt: skip
+
+
 def _keeps_order(impl: Any) -> bool:
     """Whether somebody could tell in which order this node ran."""
     if isinstance(impl, (sk.BaseChoice, sk.ChoiceMatch)) or not hasattr(impl, "_fields"):
@@ -90,8 +97,9 @@ def _keeps_order(impl: Any) -> bool:
         module = getattr(func, "__module__", None)
         if not isinstance(module, str) or module.partition(".")[0] not in _LIBRARIES:
             return True
-    elif isinstance(impl, _CallMethod) and "inplace" in impl.kwargs:
-        return True
+    elif isinstance(impl, _CallMethod):
+        if "inplace" in impl.kwargs or not isinstance(impl.method_name, str) or impl.method_name in _IN_PLACE:
+            return True
     elif isinstance(impl, _Apply):
         return not _is_quiet(sk.choosing.get_chosen_or_default(impl.estimator))
     return _may_differ(impl)
