@@ -9,32 +9,58 @@ recorded, the registries in which the interpreter notes what was shown are empty
 interpreter calls for what passes the filters, keeps them itself. Filters are part of the key of a value
 (`exchange._settings`): what one process ignores, so does the other.
 
+Whoever enters ``warnings.catch_warnings`` makes the interpreter forget what was shown. Most fits do, so that
+the next one shows its warning again. That goes with a warning too (`Warned.anew`), and is done where it is told.
+
 A warning that points at the script, or that comes from a thread of which nobody knows for whom it works,
 cannot be told again elsewhere: the value is not shared.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import types
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..capture import encode as _encode
 
 _REGISTRY = "__warningregistry__"
 
 
+class Warned(NamedTuple):
+    """A warning: what, where, and whether the computation had made the interpreter forget before."""
+
+    message: Warning
+    category: type[Warning]
+    file: str
+    line: int
+    anew: bool
+
+
 @dataclass
 class Recorded:
-    """What one computation said: (message, category, file, line), and why it cannot be told elsewhere."""
+    """What one computation said, and why it cannot be told elsewhere."""
 
-    said: list[tuple[Warning, type[Warning], str, int]] = field(default_factory=list)
+    version: Any
+    said: list[Warned] = field(default_factory=list)
     obstacle: str | None = None
+
+
+class _Probe(Warning):
+    """Asks for the version of the filters."""
+
+
+def _version() -> Any:
+    """The number of times that the filters have been changed: only the interpreter knows it."""
+    registry: dict = {}
+    with contextlib.suppress(_Probe):  # filters that make an error of everything
+        warnings.warn_explicit(_Probe(), _Probe, "", 0, "", registry)
+    return registry.get("version")
 
 
 class Recorder:
@@ -53,10 +79,10 @@ class Recorder:
         if self.works:
             warnings._showwarnmsg = self._show  # type: ignore[attr-defined]
 
-    @contextmanager
+    @contextlib.contextmanager
     def recording(self) -> Iterator[Recorded]:
         """Record what this thread says."""
-        record, me = Recorded(), threading.get_ident()
+        record, me = Recorded(_version()), threading.get_ident()
         with self._lock:
             self._active.setdefault(me, []).append(record)
             self._depth += 1
@@ -73,12 +99,14 @@ class Recorder:
                 if self._depth == 0:
                     self._end()
 
-    def replay(self, said: list[tuple[Warning, type[Warning], str, int]]) -> None:
+    def replay(self, said: list[Warned]) -> None:
         """Show what another process recorded, as far as it has not been shown here."""
         self._replaying.on = True
         try:
-            for message, category, file, line in said:
+            for message, category, file, line, anew in said:
                 module = _module_of(file)
+                if anew:
+                    warnings._filters_mutated()  # type: ignore[attr-defined]
                 registry = {} if module is None else vars(module).setdefault(_REGISTRY, {})
                 name = None if module is None else module.__name__
                 warnings.warn_explicit(message, category, file, line, name, registry)
@@ -105,6 +133,8 @@ class Recorder:
     def _show(self, message: Any) -> None:
         """The interpreter shows a warning."""
         assert self._outer is not None
+        if message.category is _Probe:
+            return
         shows = (warnings.showwarning, getattr(warnings, "_showwarnmsg_impl", None))
         if not self._depth or shows != self._shows:  # somebody collects them: it is his
             self._outer(message)
@@ -124,8 +154,11 @@ class Recorder:
                 for record in others:
                     record.obstacle = "a warning from another thread"
             return
+        module = _module_of(message.filename)
+        version = None if module is None else vars(module).get(_REGISTRY, {}).get("version")
         for record in records:
-            record.said.append((message.message, message.category, message.filename, message.lineno))
+            anew = version is not None and version != record.version
+            record.said.append(Warned(message.message, message.category, message.filename, message.lineno, anew))
             if not _is_library_file(message.filename):
                 record.obstacle = "a warning that points at the script"
 
