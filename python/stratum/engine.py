@@ -277,6 +277,7 @@ def _execute(engine: Engine, items: list[searches.Item]) -> Iterator[tuple[int, 
     live: list[searches.Item] = []
     previews.forget_recent()
     engine._handed.clear()
+    engine.graph.forget()  # what was encoded before this run may have been changed in place
     failed_early: list[tuple[int, Outcome]] = []
     try:
         roots = []

@@ -6,6 +6,7 @@ must be equal, exceptions and warnings too.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import pathlib
 import pickle
@@ -22,7 +23,7 @@ from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.feature_selection import SelectKBest, f_classif
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import (
     GroupKFold, KFold, LeaveOneGroupOut, RepeatedKFold, ShuffleSplit, StratifiedKFold, TimeSeriesSplit,
@@ -765,3 +766,68 @@ def test_signatures_are_skrubs():
     assert str(inspect.signature(stratum.cross_validate)) == plain[0]
     assert str(inspect.signature(skrub.ParamSearch.fit)) == plain[1]
     assert stratum.cross_validate.__doc__ == skrub.cross_validate.__doc__
+
+
+# -- Scorers that do more than predict ------------------------------------------------------------
+
+
+def spread(predictions, y):
+    return float(-np.mean((np.asarray(predictions) - np.asarray(y)) ** 2))
+
+
+def fits_the_model(model, X, y):
+    return spread(model.fit(X, y).predict(X), y)
+
+
+def fits_a_clone(model, X, y):
+    return spread(clone(model).fit(X, y).predict(X), y)
+
+
+def copies_the_model(model, X, y):
+    return spread(pickle.loads(pickle.dumps(copy.deepcopy(model))).predict(X), y)
+
+
+def writes_to_its_rows(model, X, y):
+    X["a"] = 0.0
+    return spread(model.predict(X), y)
+
+
+def sets_parameters(model, X, y):
+    model.set_params(data_op__0=0)
+    return spread(model.predict(X), y)
+
+
+def unusual_scorer(skrub, scorer, train):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(40, 2)), columns=["a", "b"])
+    y = X["a"] * 2 + X["b"] + rng.normal(size=40) * 0.1
+    ridge = Ridge(alpha=skrub.choose_from([0.1, 100.0], name="alpha"))
+    d = skrub.X(X).skb.apply(StandardScaler()).skb.apply(ridge, y=skrub.y(y))
+    search = d.skb.make_grid_search(cv=3, scoring=scorer, return_train_score=train, fitted=True)
+    scores = {name: value for name, value in search.cv_results_.items() if "score" in name}
+    return scores, np.asarray(search.predict({"X": X})), d.skb.cross_validate(cv=3, scoring=scorer)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize(
+    "scorer", [fits_the_model, fits_a_clone, copies_the_model, writes_to_its_rows, sets_parameters]
+)
+def test_scorers_that_do_more_than_predict(scorer, train):
+    sides.same(unusual_scorer, scorer, train)
+
+
+def models_that_a_scorer_keeps(skrub):
+    X = pd.DataFrame({"a": np.arange(30.0)})
+    kept = []
+
+    def scorer(model, X, y):
+        kept.append(model)
+        return 1.0
+
+    d = skrub.X(X).skb.apply(StandardScaler()).skb.apply(Ridge(), y=skrub.y(X["a"] ** 2))
+    d.skb.cross_validate(cv=3, scoring=scorer)
+    return [np.asarray(model.predict(X)) for model in kept]
+
+
+def test_models_that_a_scorer_keeps():
+    sides.same(models_that_a_scorer_keeps)

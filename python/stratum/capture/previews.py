@@ -34,6 +34,7 @@ _lock = threading.Lock()
 # A call whose preview took longer is worth looking for again; capturing it takes some 50 microseconds.
 LONG_CALL_S = 1e-3
 
+_Applied = sk.nodes_module.AppliedEstimator
 _Apply = sk.nodes_module.Apply
 _Call = sk.nodes_module.Call
 _CallMethod = sk.nodes_module.CallMethod
@@ -106,6 +107,8 @@ def _remembering(make: Any) -> Any:
 
 # Content of variables when they were first read: id of the node -> (weak node, encoding or None).
 _contents: dict[int, tuple[weakref.ref, bytes | None]] = {}
+# Previews that a user got hold of: id of the DataOp -> (weak DataOp, encoding at that time or None).
+_handed_out: dict[int, tuple[weakref.ref, bytes | None]] = {}
 # Names of functions that have a bound preview: only those are looked for before a call's preview runs.
 _long_calls: set[str] = set()
 
@@ -122,6 +125,7 @@ class _Recent:
         self.subsamples = False
         self.scope: Any = None
         self.seen = 0
+        self.variables: list[Any] = []  # those with values
 
     def lower(self, data_op: Any) -> tuple[Any, int]:
         """(scope, entry) of a DataOp in preview mode."""
@@ -132,7 +136,7 @@ class _Recent:
         if self.scope is None:
             flags = sk.scope_flags("preview", {}) if self.subsamples else 0
             self.scope = _core.Scope(self.plan, "preview", flags, sk.subsampling_seed())
-            new, self.seen = self.plan.entries(), 0
+            new, self.seen, self.variables = self.plan.entries(), 0, []
         elif new:
             self.scope.extend()
         for i, (kind, impl) in enumerate(new, self.seen):
@@ -141,9 +145,26 @@ class _Recent:
                 if content is None:
                     raise sk.Unsupported("a variable whose content has no encoding")
                 self.scope.bind(i, _core.Leaf(impl.value, content))
+                self.variables.append(impl)
         self.seen = len(self.plan)
+        self._check_unchanged()
         self.scope.expr(entry)
         return self.scope, entry
+
+    def _check_unchanged(self) -> None:
+        """Refuse a pipeline of which a part was changed in place: skrub's previews are made of what it is now.
+
+        Hashing runs at several GB/s: little beside the fit that is to be bound or saved.
+        """
+        if any(_encode.encode(impl.value) != _content_of(impl) for impl in self.variables):
+            raise sk.Unsupported("the value of a variable that was changed in place")
+        for ref, content in list(_handed_out.values()):
+            data_op = ref()
+            if data_op is None or self.plan.index_of(data_op) is None:
+                continue
+            now = data_op._skrub_impl.results.get("preview")
+            if content is None or _encode.encode(now) != content:
+                raise sk.Unsupported("a preview that was changed in place")
 
 
 _SUBSAMPLING = (_core.ST_CAP_SUBSAMPLE, _core.ST_CAP_ASK_SUBSAMPLE)
@@ -166,6 +187,7 @@ def _lowered(data_op: Any) -> tuple[Any, int] | None:
     X = getattr(data_op._skrub_impl, "X", None)
     if recent is None or recent.engine is not engine or (X is not None and recent.plan.index_of(X) is None):
         recent = _recent = _Recent(engine)
+    _forget_encodings(engine)  # of a run that is going on: a user's function may have changed what it read
     try:
         with engine.lowering, estimators.leave_generator():
             return recent.lower(data_op)
@@ -173,8 +195,13 @@ def _lowered(data_op: Any) -> tuple[Any, int] | None:
         forget_recent()
         return None
     finally:
-        if not engine.busy.locked():
-            sk.forget()
+        _forget_encodings(engine)
+
+
+def _forget_encodings(engine: Any) -> None:
+    """What was encoded may be changed in place before it is encoded next."""
+    sk.forget()
+    engine.graph.forget()
 
 
 class _Binding:
@@ -377,6 +404,8 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
         _note_variables(impl)
         if kind is _Concat:
             return concatenate(data_op)
+        if kind is _Applied:
+            return hand_out_estimator(data_op)
         if kind not in (_Apply, _Call, _CallMethod):
             return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
         place = None
@@ -422,6 +451,18 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
                     return result
                 _long_calls.add(_name_of_call(impl))
         return result
+
+    def hand_out_estimator(data_op: Any) -> Any:
+        """The fitted estimator is the user's now: a copy, where the one on the node is bound."""
+        result = original(data_op)
+        if id(data_op._skrub_impl.target) not in _previews:
+            return result
+        try:
+            own = operators.protect(result)
+        except operators.CannotShare:
+            return result
+        data_op._skrub_impl.results["preview"] = own
+        return own
 
     def concatenate(data_op: Any) -> Any:
         place = _lowered(data_op) if _random else None
@@ -470,8 +511,34 @@ def _note_variables(impl: Any) -> None:
                 _content_of(source)
 
 
+def _handing_out(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`.skb.preview()`: the user gets the very object that later steps read, and may write to it."""
+
+    @functools.wraps(original)
+    def preview(self: Any) -> Any:
+        result = original(self)
+        data_op = self._data_op
+        key = id(data_op)
+        known = _handed_out.get(key)
+        if isinstance(result, operators._IMMUTABLE) or (known is not None and known[0]() is data_op):
+            return result
+
+        def forget(ref: Any) -> None:
+            if key in _handed_out and _handed_out[key][0] is ref:
+                del _handed_out[key]
+
+        _handed_out[key] = (weakref.ref(data_op, forget), _encode.encode(result))
+        return result
+
+    return preview
+
+
 def install() -> None:
     """Let previews serve searches, and skrub's makers of searches remember what they were made from."""
+    if not hasattr(sk.namespace.SkrubNamespace.preview, "_stratum"):
+        wrapped_preview = _handing_out(sk.namespace.SkrubNamespace.preview)
+        wrapped_preview._stratum = True  # type: ignore[attr-defined]
+        sk.namespace.SkrubNamespace.preview = wrapped_preview
     if not hasattr(sk.evaluation.evaluate, "_stratum"):
         wrapped_evaluate = _evaluating(sk.evaluation.evaluate)
         wrapped_evaluate._stratum = True  # type: ignore[attr-defined]

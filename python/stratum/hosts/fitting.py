@@ -185,4 +185,5 @@ def fit(data_op: Any, mode: str, environment: Any) -> tuple[Any] | None:
     finally:
         if not engine.busy.locked():
             sk.forget()
+            engine.graph.forget()
     return (engines.execute_one(item),)

@@ -9,6 +9,7 @@ there are and what they share is the engine's.
 from __future__ import annotations
 
 import copy
+import sys
 import threading
 import time
 import traceback
@@ -80,19 +81,15 @@ class Model(sk.XyPipeline):
         self = object.__new__(cls)
         self.__dict__.update(
             _x=x, _view=view, _state=state, _values=values, _X=X, _y=y, _scorers=scorers, _ticket=ticket,
-            _is_fitted=True, environment=view.pipeline.environment,
+            _is_fitted=True, environment=view.pipeline.environment, _refused=[], _own=None,
+            _content=None if ticket is None else (_encode(X), _encode(y)),
         )  # fmt: skip
         return self
 
     @property
     def data_op(self) -> Any:
         """The pipeline with this fold's fitted state on its nodes; made when somebody asks."""
-        own = self.__dict__.get("_data_op")
-        if own is None:
-            if self._ticket is None:
-                return self._view.pipeline.data_op
-            own = self._data_op = self._ticket.fitted_data_op(self._x)
-        return own
+        return self._view.pipeline.data_op if self._ticket is None else self._genuine().data_op
 
     def __sklearn_tags__(self) -> Any:
         return self._view.tags
@@ -119,24 +116,55 @@ class Model(sk.XyPipeline):
         if not known and (name not in _PREDICTORS or not hasattr(self._fitted(), name)):
             raise AttributeError(f"'_XyPipeline' object has no attribute {name!r}")
 
+        if self._own is not None:
+            return getattr(self._own, name)
+
         def method(*args: Any, **kwargs: Any) -> Any:
             if name == "score":
                 return self._score(*args, **kwargs)
-            result = self._eval_in_mode(name, *args, **kwargs)
-            return self if name == "fit" else result
+            if name in ("fit", "fit_transform"):  # other scorers, and the train scores, would see it
+                raise self._refuse(f"a scorer calls {name} on the model")
+            return self._eval_in_mode(name, *args, **kwargs)
 
         method.__name__ = name
         return method
 
+    def _refuse(self, why: str) -> _Refused:
+        """Leave the search to skrub, whatever becomes of the exception on its way out of the scorer."""
+        self._refused.append(NeedsModel(why))
+        return _Refused(why)
+
+    def _genuine(self) -> Any:
+        """The same model as a pipeline of skrub's, which needs no run."""
+        if self._own is None:
+            if self._ticket is None:
+                raise self._refuse("a scorer copies the model, which was not foreseen")
+            self._own = self._ticket.fitted(self._x)
+        return self._own
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _itself, (self._genuine(),)
+
+    def __sklearn_clone__(self) -> Any:
+        """The candidate's pipeline, unfitted: a genuine one, which the scorer may do with as it likes."""
+        if self._ticket is None:
+            raise self._refuse("a scorer clones the model, which was not foreseen")
+        return self._ticket.unfitted()
+
+    def set_params(self, **params: Any) -> Any:
+        raise self._refuse("a scorer sets parameters of the model")
+
     def _eval_in_mode(self, mode: str, X: Any, y: Any = None) -> Any:
         main = X is self._X and (y is None or y is self._y)
+        if self._content is not None:  # code that nobody knows may have written to them
+            main = main and None not in self._content and self._content == (_encode(self._X), _encode(self._y))
         if main and mode in self._values:
             value = self._values[mode]
             if isinstance(value, _core.Failed):
                 raise noted(value.error, value.at.origin if value.at is not None else None)
             return value
         if self._ticket is None:
-            raise NeedsModel(f"a scorer asks for {mode}, which was not foreseen")
+            raise self._refuse(f"a scorer asks for {mode}, which was not foreseen")
         value = self._ticket.evaluate(self._x, mode, X, y, main)
         if main:
             self._values[mode] = value
@@ -160,12 +188,26 @@ class Model(sk.XyPipeline):
         return (result, dict(self._values)) if return_predictions else result
 
 
+def _encode(data: Any) -> bytes | None:
+    from ..capture import encode
+
+    return encode.encode(data)
+
+
+def _itself(obj: Any) -> Any:
+    return obj
+
+
 # Messages of scorers name the class of the model.
 Model.__name__ = Model.__qualname__ = "_XyPipeline"
 
 
 class NeedsModel(Exception):
     """A known scorer asked for something unforeseen: skrub evaluates this search itself."""
+
+
+class _Refused(BaseException):
+    """Ends a scorer: no Exception, which scikit-learn would turn into a score and a warning."""
 
 
 def score(
@@ -184,8 +226,13 @@ def score(
             model = Model._make(x, view, state, dict(zip(modes, values)), X, y, scorers, ticket)
             try:
                 outcome = Outcome(scores=skl.score_model(model, X, y, scorer, {}, error_score))
-            except Exception as error:
+            except (Exception, _Refused) as error:
                 outcome = Outcome(error=error)
+            else:
+                if ticket is not None and sys.getrefcount(model) > 2:
+                    model._genuine()  # the scorer kept it: it has to outlive the run
+            if model._refused:
+                outcome = Outcome(error=model._refused[0])
     progress.tick(outcome)
     return outcome
 
@@ -689,13 +736,19 @@ class Ticket:
                 raise
             raise with_note from error.__cause__
 
-    def fitted_data_op(self, x: Any) -> Any:
-        """A copy of the pipeline's DataOp with this model's fitted state on it."""
+    def unfitted(self) -> Any:
+        """A pipeline with the outcomes of this model's candidate."""
+        params = self.item.params[self.candidate] if self.item.params else {}
+        pipeline = clone(self.item.pipeline)
+        return pipeline.set_params(**clone(params, safe=False)) if params else pipeline
+
+    def fitted(self, x: Any) -> Any:
+        """A copy of the pipeline with this model's fitted state on it."""
         item = self.item
         scope = item.cv.scope(self.candidate, self.fold)
         states = [(entry, x.nested(ref)) for entry, ref in item.states_of(scope) if isinstance(ref, _core.Ref)]
         params = item.params[self.candidate] if item.params else {}
-        return item.learner_with(self.candidate, states, params).data_op
+        return item.learner_with(self.candidate, states, params)
 
 
 class SearchItem(FoldsItem):

@@ -1,0 +1,117 @@
+"""What is changed in place between two steps of a script counts as it is then, as in plain skrub.
+
+Previews serve later fits and other pipelines: a frame, an array, an estimator or a preview that was written
+to since must not be taken for what it was.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sides import same
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
+
+
+def table(n=40):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(n, 2)), columns=["a", "b"])
+    return X, pd.Series(X.a * 2 + X.b + rng.normal(size=n) * 0.1, name="y")
+
+
+def searched(search, environment):
+    search.fit(environment)
+    return search.cv_results_["mean_test_score"], np.asarray(search.predict({"X": environment["X"]}))
+
+
+def change_frame(X, y):
+    X["a"] *= 3
+    X.loc[3, "b"] = 100.0
+
+
+def change_array(X, y):
+    X[:, 0] *= 3
+
+
+def change_target(X, y):
+    y.iloc[5] = 50.0
+
+
+def data_changed_before_the_search(skrub, change, as_array):
+    X, y = table()
+    X = X.to_numpy().copy() if as_array else X
+    d = skrub.X(X).skb.apply(StandardScaler()).skb.apply(Ridge(), y=skrub.y(y))
+    change(X, y)
+    return searched(d.skb.make_grid_search(cv=3), {"X": X, "y": y})
+
+
+@pytest.mark.parametrize(
+    ("change", "as_array"), [(change_frame, False), (change_array, True), (change_target, False)]
+)
+def test_data_changed_before_the_search(change, as_array):
+    same(data_changed_before_the_search, change, as_array)
+
+
+def data_changed_between_two_steps(skrub):
+    X, y = table()
+    X = X.to_numpy().copy()
+    before = X.copy()
+    x, target = skrub.X(X), skrub.y(y)
+    first = x.skb.apply(StandardScaler()).skb.apply(Ridge(), y=target)
+    X[:, 0] *= 3
+    X[3, 1] = 20.0
+    again = x.skb.apply(StandardScaler()).skb.apply(Ridge(), y=target)
+    other = x.skb.apply(StandardScaler()).skb.apply(Ridge(alpha=7.0), y=target)
+    return (
+        np.asarray(first.skb.preview()),
+        np.asarray(again.skb.preview()),
+        searched(other.skb.make_grid_search(cv=3), {"X": before, "y": y}),
+    )
+
+
+def test_data_changed_between_two_steps():
+    same(data_changed_between_two_steps)
+
+
+def estimator_changed_between_two_steps(skrub):
+    X, y = table()
+    ridge = Ridge()
+    first = skrub.X(X).skb.apply(ridge, y=skrub.y(y))
+    ridge.alpha = 1000.0
+    second = skrub.X(X).skb.apply(ridge, y=skrub.y(y))
+    return np.asarray(first.skb.preview()), np.asarray(second.skb.preview())
+
+
+def test_estimator_changed_between_two_steps():
+    same(estimator_changed_between_two_steps)
+
+
+def preview_changed(skrub, as_array):
+    X, y = table()
+    scaled = skrub.X(X.to_numpy() if as_array else X).skb.apply(StandardScaler())
+    preview = scaled.skb.preview()
+    if as_array:
+        preview[:] = 7.0
+    else:
+        preview.iloc[:, 0] = 7.0
+    d = scaled.skb.apply(Ridge(), y=skrub.y(y))
+    given = {"X": X.to_numpy() if as_array else X, "y": y}
+    return np.asarray(d.skb.preview()), searched(d.skb.make_grid_search(cv=3), given)
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_preview_changed(as_array):
+    same(preview_changed, as_array)
+
+
+def fitted_estimator_changed(skrub):
+    X, y = table()
+    d = skrub.X(X).skb.apply(Ridge(), y=skrub.y(y))
+    d.skb.applied_estimator.skb.preview().coef_ *= 100
+    again = skrub.X(X).skb.apply(Ridge(), y=skrub.y(y))
+    return np.asarray(again.skb.preview()), searched(d.skb.make_grid_search(cv=3), {"X": X, "y": y})
+
+
+def test_fitted_estimator_changed():
+    same(fitted_estimator_changed)
