@@ -7,12 +7,14 @@ what is compared are results, predictions, parameters, errors and warnings.
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import pickle
 import re
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import counted
@@ -503,6 +505,90 @@ def test_equal_candidates_are_one() -> None:
     search = of(stratum).GridSearchCV(counted.Mean(), grid, cv=3, refit=False)
     assert counts(lambda: search.fit(X[["a", "c"]], y)) == {"Mean(1.0).fit": 3, "Mean(1.0).predict": 3}
     assert len(search.cv_results_["params"]) == 3
+
+
+def fits_of(monkeypatch: Any, cls: type, method: str = "fit") -> list:
+    """Every call of a method of a class, from now on."""
+    calls: list = []
+    original = getattr(cls, method)
+
+    @functools.wraps(original)
+    def counting(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(type(self))
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(cls, method, counting)
+    return calls
+
+
+def search_inside(model: Any, grid: dict, X: Any, y: Any, cv: int = 3) -> None:
+    import stratum
+
+    of(stratum).GridSearchCV(model, grid, cv=cv, refit=False, error_score="raise").fit(X, y)
+    assert stratum.last_run().fallbacks == []
+
+
+def test_columns_that_are_treated_alike(monkeypatch: Any) -> None:
+    X, y, _ = table()
+    ours_, words = fits_of(monkeypatch, OneHotEncoder), fits_of(monkeypatch, CountVectorizer, "fit_transform")
+    transforms = fits_of(monkeypatch, OneHotEncoder, "transform")
+    scalers = fits_of(monkeypatch, StandardScaler)
+    grid = {"prep__numbers__simpleimputer__strategy": ["mean", "median"], "prep__numbers__standardscaler__with_std": [True, False]}
+    imputers = fits_of(monkeypatch, SimpleImputer)
+    search_inside(Pipeline([("prep", columns()), ("model", LogisticRegression())]), grid, X, y)
+    assert (len(ours_), len(words), len(scalers), len(imputers)) == (3, 3, 12, 6)
+    assert len(transforms) == 6  # of the rows of each side
+
+
+def test_preprocessing_inside_a_transformed_target(monkeypatch: Any) -> None:
+    X, _, y = table()
+    fits = fits_of(monkeypatch, OneHotEncoder)
+    model = TransformedTargetRegressor(make_pipeline(columns(), Ridge()), func=np.arcsinh, inverse_func=np.sinh)
+    search_inside(model, {"regressor__ridge__alpha": [0.1, 1.0, 10.0]}, X, y)
+    assert len(fits) == 3
+
+
+def test_models_of_an_ensemble(monkeypatch: Any) -> None:
+    X, y, value = table()
+    X = X[["a", "c"]]
+    trees = fits_of(monkeypatch, DecisionTreeClassifier)
+    models = [("lr", LogisticRegression()), ("tree", DecisionTreeClassifier())]
+    search_inside(VotingClassifier(models), {"lr__C": [0.1, 1.0, 10.0]}, X, y)
+    assert len(trees) == 3
+    linear = fits_of(monkeypatch, LinearRegression)
+    stack = StackingRegressor([("r", Ridge()), ("l", LinearRegression())], cv=3, final_estimator=Ridge())
+    search_inside(stack, {"r__alpha": [0.1, 1.0, 10.0]}, X, value)
+    assert len(linear) == 3 * (1 + 3)
+
+
+def test_a_search_inside_a_pipeline(monkeypatch: Any) -> None:
+    import stratum
+
+    X, _, y = table()
+    scalers, ridges = fits_of(monkeypatch, StandardScaler), fits_of(monkeypatch, Ridge)
+    for module in (model_selection, of(stratum)):
+        inner = module.GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=3)
+        search_inside(make_pipeline(StandardScaler(), inner), {"gridsearchcv__verbose": [0, 0]}, X[["a", "c"]], y)
+        assert (len(scalers), len(ridges)) == (3, 3 * (2 * 3 + 1))
+        scalers.clear(), ridges.clear()
+
+
+def test_times_are_those_that_were_spent(monkeypatch: Any) -> None:
+    import stratum
+
+    X, y, _ = table()
+    original = OneHotEncoder.fit
+
+    def slow(self: Any, X: Any, y: Any = None) -> Any:
+        time.sleep(0.05)
+        return original(self, X, y)
+
+    monkeypatch.setattr(OneHotEncoder, "fit", slow)
+    model = Pipeline([("prep", columns()), ("model", LogisticRegression())])
+    search = of(stratum).GridSearchCV(model, {"model__C": [0.1, 1.0]}, cv=2).fit(X, y)
+    for name in ("split0_fit_time", "split1_fit_time"):  # two candidates share 0.05 s
+        assert (search.cv_results_.get(name, search.cv_results_["mean_fit_time"]) >= 0.025).all()
+    assert search.cv_results_["mean_fit_time"].sum() >= 0.05
 
 
 # -- Objects --------------------------------------------------------------------------------------
