@@ -422,7 +422,7 @@ def with_routing(skrub: Any) -> Any:
 
 
 FALLBACKS = {
-    "reports_each_fit": "verbose", "with_backend": "the joblib backend MultiprocessingBackend",
+    "reports_each_fit": "verbose", "with_backend": "joblib's backend is MultiprocessingBackend",
     "with_routing": "metadata routing", "writes_in_place": "works in place",
 }  # fmt: skip
 
@@ -629,6 +629,25 @@ def test_pickle_loads_without_stratum() -> None:
     )  # fmt: skip
     assert run.returncode == 0, run.stderr.decode()
     assert run.stdout.decode().strip() == expected
+
+
+_NO_CHILDREN = """
+import os
+import numpy as np
+from sklearn.linear_model import Ridge
+from stratum.sklearn import GridSearchCV
+X = np.random.RandomState(0).normal(size=(60, 3))
+GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, n_jobs=2).fit(X, X[:, 0])
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("no child")
+"""
+
+
+def test_no_process_is_started() -> None:
+    run = subprocess.run([sys.executable, "-c", _NO_CHILDREN], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "no child"
 
 
 def test_threads_are_capped() -> None:

@@ -41,7 +41,7 @@ from .. import _core
 from ..capture import encode
 from . import _sklearn as skl
 from . import _skrub_0_11 as sk
-from . import estimators, searches, threads
+from . import backends, estimators, searches, threads
 
 _tokens = itertools.count()
 
@@ -561,9 +561,11 @@ class BatchItem(searches.Item):
             raise sk.Unsupported("metadata routing")
         if skl.array_api_enabled():
             raise sk.Unsupported("array API dispatch")
-        backend = skl.foreign_backend()
+        backend = backends.elsewhere(self.n_jobs)
         if backend is not None:
-            raise sk.Unsupported(f"the joblib backend {backend}")
+            raise sk.Unsupported(f"joblib's backend is {backend}")
+        if self.n_jobs == 0:
+            raise sk.Unsupported("n_jobs is 0")
         if self.parallel.return_as != "list":
             raise sk.Unsupported("results as they come")
         same = [n for n in ("X", "y", "scorer", "fit_params", "score_params", "method") if n in first]
@@ -744,8 +746,7 @@ def handler(what: str, n_jobs: Any, run: Callable[[BatchItem], list]) -> skl.Han
         functions = {task[0].function for task in tasks}
         if functions not in ({skl.fit_and_score}, {skl.fit_and_predict}):
             return NotImplemented
-        jobs = n_jobs if n_jobs is not None else skl.jobs_of_context()
         with skl.parallel_to(None):
-            return run(BatchItem(parallel, tasks, what, jobs))
+            return run(BatchItem(parallel, tasks, what, backends.n_jobs_of(n_jobs)))
 
     return handle
