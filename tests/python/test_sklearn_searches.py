@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import sklearn.experimental.enable_halving_search_cv  # noqa: F401
 from scipy import sparse
 from sides import ours, same
 from sklearn import model_selection
@@ -597,12 +598,16 @@ def test_times_are_those_that_were_spent(monkeypatch: Any) -> None:
 def test_is_scikit_learns_class() -> None:
     import stratum.sklearn as own
     from sklearn.base import clone, is_classifier
+    from stratum.capture import encode
 
     for name in ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV"):
         ours_, theirs = getattr(own, name), getattr(model_selection, name)
         assert issubclass(ours_, theirs) and ours_.__doc__ == theirs.__doc__
         search = ours_(LogisticRegression(), {"C": [1.0]})
-        assert repr(search) == repr(theirs(LogisticRegression(), {"C": [1.0]}))
+        plain_one = theirs(LogisticRegression(), {"C": [1.0]})
+        assert repr(search) == repr(plain_one) and repr(ours_) == repr(theirs)
+        assert search._get_doc_link() == plain_one._get_doc_link()
+        assert encode.encode(search) == encode.encode(clone(search)) != encode.encode(plain_one)
         assert type(clone(search)) is ours_ and type(copy.deepcopy(search)) is ours_ and is_classifier(search)
 
 
@@ -614,6 +619,20 @@ import sklearn.model_selection
 assert type(search) is sklearn.model_selection.GridSearchCV, type(search)
 print(search.predict([[0.0, 0.0], [1.0, 1.0]]).tolist(), search.best_params_)
 """
+
+
+def own_search_class() -> type:
+    import stratum.sklearn
+
+    return stratum.sklearn.GridSearchCV
+
+
+def test_classes_pickle() -> None:
+    assert pickle.loads(pickle.dumps(own_search_class())) is model_selection.GridSearchCV
+    derived = type("Derived", (own_search_class(),), {"__module__": __name__, "__qualname__": "Derived"})
+    globals()["Derived"] = derived
+    search = pickle.loads(pickle.dumps(derived(LogisticRegression(), {"C": [0.1]})))
+    assert type(search) is derived
 
 
 def test_pickle_loads_without_stratum() -> None:

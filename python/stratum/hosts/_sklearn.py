@@ -23,6 +23,7 @@ from sklearn.linear_model import _coordinate_descent, _logistic
 from sklearn.metrics import check_scoring
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection import check_cv
+from sklearn.model_selection._search_successive_halving import HalvingGridSearchCV, HalvingRandomSearchCV
 from sklearn.model_selection._validation import (
     _aggregate_score_dicts,
     _fit_and_predict,
@@ -55,6 +56,8 @@ check_method_params = _check_method_params
 fit_transform_one = _fit_transform_one
 fit_and_score, fit_and_predict = _fit_and_score, _fit_and_predict
 safe_split = _safe_split
+# From where they are: the public names are there only for those who have enabled them.
+HALVING = (HalvingGridSearchCV, HalvingRandomSearchCV)
 SEARCHES = (model_selection.GridSearchCV, model_selection.RandomizedSearchCV)
 
 _SIGNATURE = inspect.signature(model_selection.cross_validate)
