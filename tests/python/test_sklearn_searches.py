@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from typing import Any
 
 import counted
@@ -27,7 +28,7 @@ import sklearn.experimental.enable_halving_search_cv  # noqa: F401
 from scipy import sparse
 from sides import ours, same
 from sklearn import model_selection
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
 from sklearn.decomposition import PCA, TruncatedSVD
@@ -354,6 +355,29 @@ def user_writes_in_place(skrub: Any) -> list:
     return [told(of(skrub).GridSearchCV(model, {"model__alpha": [0.1, 1.0]}, cv=3, refit=False).fit(X, value), X)]
 
 
+class Centers(TransformerMixin, BaseEstimator):
+    """Writes to what it is given."""
+
+    def __init__(self, by: float = 1.0) -> None:
+        self.by = by
+
+    def fit(self, X: Any, y: Any = None) -> Centers:
+        return self
+
+    def transform(self, X: Any) -> Any:
+        X *= self.by
+        return X
+
+
+def user_writes_inside(skrub: Any) -> dict:
+    """The scaled rows are the same for all candidates; each writes to its own."""
+    _, _, value = table()
+    X = np.random.RandomState(0).normal(5, 3, size=(240, 4))
+    model = TransformedTargetRegressor(make_pipeline(StandardScaler(), Centers(), Ridge()), func=np.arcsinh, inverse_func=np.sinh)
+    search = of(skrub).GridSearchCV(model, {"regressor__centers__by": [1.0, 2.0, 3.0]}, cv=3)
+    return told(search.fit(X, value), X)
+
+
 def target_encoded(skrub: Any) -> dict:
     X, _, y = table()
     encoder = TargetEncoder(target_type="continuous", cv=model_selection.KFold(3, shuffle=True, random_state=0))
@@ -373,7 +397,8 @@ def frames_out(skrub: Any) -> dict:
 CASES = [
     grid_columns, multimetric, steps_replaced, union_and_target, ensembles, halving, sparse_text, sparse_matrix,
     kernel_matrix, unsupervised, groups, splits_given, fit_parameters, predictions, callable_scorers,
-    last_step_passes, failing, user_writes_in_place, target_encoded, frames_out,
+    last_step_passes, failing, user_writes_in_place, user_writes_inside,
+    target_encoded, frames_out,
 ]  # fmt: skip
 ERRORS = {
     "all_failing": "ValueError", "failing_transformer": "ValueError", "bad_parameter": "ValueError",
@@ -490,6 +515,23 @@ def test_prefixes_are_fitted_once_per_fold() -> None:
 def test_metrics_share_predictions() -> None:
     scoring = ["r2", "neg_mean_absolute_error", "neg_max_error"]
     assert counts(lambda: counted_search(refit=False, scoring=scoring)) == SHARED
+
+
+def test_seeds_are_put_and_taken_out_again() -> None:
+    import stratum
+
+    X, y, _ = table()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = of(stratum).cross_validate(
+            make_pipeline(StandardScaler(), BaggingClassifier(DecisionTreeClassifier())), X[["a", "c"]], y, cv=3,
+            return_estimator=True,
+        )  # fmt: skip
+    assert stratum.last_run().fallbacks == []
+    for model in found["estimator"]:
+        values = [v for name, v in model.get_params(deep=True).items() if name.endswith("random_state")]
+        assert values == [None, None], values
+        assert model[-1].estimator_.random_state is None
 
 
 def test_a_users_memory_is_not_written(tmp_path: Any) -> None:

@@ -133,7 +133,7 @@ def inner_call(x: Any, impl: Any, call: Call) -> Any:
     if found is None:
         result = error = None
         start = time.perf_counter()
-        with inner(x, call.shared) as deeper:
+        with inner(x, call.shared, True) as deeper:
             try:
                 result = call.function(*call.args, **call.kwargs)
             except Exception as why:
@@ -152,9 +152,13 @@ def inner_calls(x: Any, impl: Any, results: tuple) -> tuple:
 
 
 @contextlib.contextmanager
-def inner(x: Any, shared: Shared) -> Iterator[Inner]:
-    """Context in which the inner fits of estimators are nodes; `x` is the node that runs."""
-    taker = Inner(x, shared)
+def inner(x: Any, shared: Shared, library: bool) -> Iterator[Inner]:
+    """Context in which the inner fits of estimators are nodes; `x` is the node that runs.
+
+    Where not all that runs is of known libraries (`library`), nothing is taken over: results that others read
+    could be written to.
+    """
+    taker = Inner(x, shared, library)
     with skl.parallel_to(taker):
         yield taker
 
@@ -167,19 +171,21 @@ def in_node() -> bool:
 class Inner:
     """Takes over batches of inner fits in the thread of a running node."""
 
-    def __init__(self, x: Any, shared: Shared) -> None:
-        self.x, self.shared = x, shared
+    def __init__(self, x: Any, shared: Shared, library: bool) -> None:
+        self.x, self.shared, self.library = x, shared, library
         self.away = 0.0  # seconds in which other nodes had the thread
         self.charged = 0.0  # seconds of inner calls that are charged to this node
 
     def __call__(self, parallel: Any, tasks: list[tuple]) -> Any:
         functions = {task[0].function for task in tasks}
-        if len(functions) != 1 or not functions <= skl.INNER:
+        if not self.library or len(functions) != 1 or not functions <= skl.INNER:
             return NotImplemented
         return self.results([(task[0].function, task[1], task[2]) for task in tasks])
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """`_fit_transform_one` for a step of a Pipeline."""
+        if not self.library:
+            return skl.fit_transform_one(*args, **kwargs)
         return self.results([(skl.fit_transform_one, args, kwargs)])[0]
 
     def results(self, calls: list[tuple]) -> list:
@@ -267,7 +273,7 @@ def fit_step(
 ) -> tuple[Any, Any]:
     """Operator: a step that is not the last one: (its output, the fitted step)."""
     own = _fresh(estimator, seed)
-    with threads.LightGBMThreads(own, x.threads), inner(x, shared) as taker:
+    with threads.LightGBMThreads(own, x.threads), inner(x, shared, estimators._is_library(own)) as taker:
         output, fitted = skl.fit_transform_one(own, X, y, None, params=params)
     if seed is not None:
         estimators.take_seed(fitted)
@@ -282,7 +288,7 @@ def fit_model(
     """Operator: the last step, or an estimator that is taken as a whole."""
     own = _fresh(estimator, seed)
     args = (X, y) if pass_y else (X,)
-    with threads.LightGBMThreads(own, x.threads), inner(x, shared) as taker:
+    with threads.LightGBMThreads(own, x.threads), inner(x, shared, estimators._is_library(own)) as taker:
         own.fit(*args, **(params or {}).get("fit", {}))
     if seed is not None:
         estimators.take_seed(own)
@@ -292,7 +298,7 @@ def fit_model(
 
 def transform_step(x: Any, impl: Any, fitted: Any, X: Any, shared: Shared) -> Any:
     """Operator: what a fitted step makes of other rows."""
-    with inner(x, shared) as taker:
+    with inner(x, shared, estimators._is_library(fitted)) as taker:
         output = fitted.transform(X)
     shared.note_spent(output, taker.charged, shared.spent_on(X))
     return output
@@ -339,7 +345,7 @@ def score_pair(
 ) -> dict:  # fmt: skip
     """Operator: what `_fit_and_score` returns for one candidate and fold, but for the times."""
     try:
-        with inner(x, shared) as taker:
+        with inner(x, shared, spec.library and estimators._is_library(template)) as taker:
             result = _scores(x, template, steps, final, test, train, spec, score_params)
         fits = [part for state in (*(steps or ()), final) for part in shared.spent_on(state)]
         outputs = [part for side in (test, train) if side is not None for part in shared.spent_on(side[2])]
@@ -417,7 +423,8 @@ def predict_pair(
         if broken is not None:
             raise broken.error
         model = _assemble(template, steps, final, [rows])
-        with threads.LightGBMThreads(model, x.threads), inner(x, shared):
+        library = estimators._is_library(template)
+        with threads.LightGBMThreads(model, x.threads), inner(x, shared, library):
             served = _Served(model, rows.X)
             return skl.fit_and_predict(served, given, y, train_rows, test_rows, None, method)
     finally:
@@ -445,6 +452,7 @@ class Scoring:
     error_score: Any
     counts_samples: bool
     returns_estimator: bool
+    library: bool  # scorers run no code but that of known libraries
 
 
 @dataclass
@@ -514,13 +522,14 @@ class BatchItem(searches.Item):
         self.scores = self.function is skl.fit_and_score
         if self.scores:
             self.train_scores = bool(first["return_train_score"])
+            library = skl.is_library_scorer(first["scorer"], estimators._is_library)
             self.spec = _same(
                 Scoring(
                     first["scorer"], first["error_score"], bool(first["return_n_test_samples"]),
-                    bool(first["return_estimator"]),
+                    bool(first["return_estimator"]), library,
                 )
             )  # fmt: skip
-            if not skl.is_library_scorer(first["scorer"], estimators._is_library):
+            if not library:
                 self.flags |= _core.N_CALLER
         folds: dict[tuple[int, int], Fold] = {}
         equal: dict[bytes, Fold] = {}
