@@ -110,7 +110,7 @@ def preprocessings() -> list[Any]:
         one_hot = OneHotEncoder(
             handle_unknown="infrequent_if_exist", min_frequency=20, sparse_output=False
         )
-        texts = [(name, text(**options), name) for name in ("tailnum", "model", "airline")]
+        texts = [(name, text(**options), name) for name in ("tailnum", "model")]
         selected = make_column_selector(dtype_include="number")
         return ColumnTransformer([("numbers", steps, selected), ("names", one_hot, categories), *texts])
 

@@ -7,12 +7,15 @@ what is compared are results, predictions, parameters, errors and warnings.
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import pickle
 import re
 import subprocess
 import sys
 import threading
+import time
+import warnings
 from typing import Any
 
 import counted
@@ -21,10 +24,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import sklearn.experimental.enable_halving_search_cv  # noqa: F401
 from scipy import sparse
 from sides import ours, same
 from sklearn import model_selection
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
 from sklearn.decomposition import PCA, TruncatedSVD
@@ -351,6 +355,29 @@ def user_writes_in_place(skrub: Any) -> list:
     return [told(of(skrub).GridSearchCV(model, {"model__alpha": [0.1, 1.0]}, cv=3, refit=False).fit(X, value), X)]
 
 
+class Centers(TransformerMixin, BaseEstimator):
+    """Writes to what it is given."""
+
+    def __init__(self, by: float = 1.0) -> None:
+        self.by = by
+
+    def fit(self, X: Any, y: Any = None) -> Centers:
+        return self
+
+    def transform(self, X: Any) -> Any:
+        X *= self.by
+        return X
+
+
+def user_writes_inside(skrub: Any) -> dict:
+    """The scaled rows are the same for all candidates; each writes to its own."""
+    _, _, value = table()
+    X = np.random.RandomState(0).normal(5, 3, size=(240, 4))
+    model = TransformedTargetRegressor(make_pipeline(StandardScaler(), Centers(), Ridge()), func=np.arcsinh, inverse_func=np.sinh)
+    search = of(skrub).GridSearchCV(model, {"regressor__centers__by": [1.0, 2.0, 3.0]}, cv=3)
+    return told(search.fit(X, value), X)
+
+
 def target_encoded(skrub: Any) -> dict:
     X, _, y = table()
     encoder = TargetEncoder(target_type="continuous", cv=model_selection.KFold(3, shuffle=True, random_state=0))
@@ -370,7 +397,8 @@ def frames_out(skrub: Any) -> dict:
 CASES = [
     grid_columns, multimetric, steps_replaced, union_and_target, ensembles, halving, sparse_text, sparse_matrix,
     kernel_matrix, unsupervised, groups, splits_given, fit_parameters, predictions, callable_scorers,
-    last_step_passes, failing, user_writes_in_place, target_encoded, frames_out,
+    last_step_passes, failing, user_writes_in_place, user_writes_inside,
+    target_encoded, frames_out,
 ]  # fmt: skip
 ERRORS = {
     "all_failing": "ValueError", "failing_transformer": "ValueError", "bad_parameter": "ValueError",
@@ -420,7 +448,7 @@ def with_routing(skrub: Any) -> Any:
 
 
 FALLBACKS = {
-    "reports_each_fit": "verbose", "with_backend": "the joblib backend MultiprocessingBackend",
+    "reports_each_fit": "verbose", "with_backend": "joblib's backend is MultiprocessingBackend",
     "with_routing": "metadata routing", "writes_in_place": "works in place",
 }  # fmt: skip
 
@@ -489,6 +517,23 @@ def test_metrics_share_predictions() -> None:
     assert counts(lambda: counted_search(refit=False, scoring=scoring)) == SHARED
 
 
+def test_seeds_are_put_and_taken_out_again() -> None:
+    import stratum
+
+    X, y, _ = table()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = of(stratum).cross_validate(
+            make_pipeline(StandardScaler(), BaggingClassifier(DecisionTreeClassifier())), X[["a", "c"]], y, cv=3,
+            return_estimator=True,
+        )  # fmt: skip
+    assert stratum.last_run().fallbacks == []
+    for model in found["estimator"]:
+        values = [v for name, v in model.get_params(deep=True).items() if name.endswith("random_state")]
+        assert values == [None, None], values
+        assert model[-1].estimator_.random_state is None
+
+
 def test_a_users_memory_is_not_written(tmp_path: Any) -> None:
     found = counts(lambda: counted_search(pipeline={"memory": str(tmp_path)}))
     assert found["Shift(0.0).fit"] == 4  # three folds and the refit
@@ -505,18 +550,106 @@ def test_equal_candidates_are_one() -> None:
     assert len(search.cv_results_["params"]) == 3
 
 
+def fits_of(monkeypatch: Any, cls: type, method: str = "fit") -> list:
+    """Every call of a method of a class, from now on."""
+    calls: list = []
+    original = getattr(cls, method)
+
+    @functools.wraps(original)
+    def counting(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(type(self))
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(cls, method, counting)
+    return calls
+
+
+def search_inside(model: Any, grid: dict, X: Any, y: Any, cv: int = 3) -> None:
+    import stratum
+
+    of(stratum).GridSearchCV(model, grid, cv=cv, refit=False, error_score="raise").fit(X, y)
+    assert stratum.last_run().fallbacks == []
+
+
+def test_columns_that_are_treated_alike(monkeypatch: Any) -> None:
+    X, y, _ = table()
+    ours_, words = fits_of(monkeypatch, OneHotEncoder), fits_of(monkeypatch, CountVectorizer, "fit_transform")
+    transforms = fits_of(monkeypatch, OneHotEncoder, "transform")
+    scalers = fits_of(monkeypatch, StandardScaler)
+    grid = {"prep__numbers__simpleimputer__strategy": ["mean", "median"], "prep__numbers__standardscaler__with_std": [True, False]}
+    imputers = fits_of(monkeypatch, SimpleImputer)
+    search_inside(Pipeline([("prep", columns()), ("model", LogisticRegression())]), grid, X, y)
+    assert (len(ours_), len(words), len(scalers), len(imputers)) == (3, 3, 12, 6)
+    assert len(transforms) == 6  # of the rows of each side
+
+
+def test_preprocessing_inside_a_transformed_target(monkeypatch: Any) -> None:
+    X, _, y = table()
+    fits = fits_of(monkeypatch, OneHotEncoder)
+    model = TransformedTargetRegressor(make_pipeline(columns(), Ridge()), func=np.arcsinh, inverse_func=np.sinh)
+    search_inside(model, {"regressor__ridge__alpha": [0.1, 1.0, 10.0]}, X, y)
+    assert len(fits) == 3
+
+
+def test_models_of_an_ensemble(monkeypatch: Any) -> None:
+    X, y, value = table()
+    X = X[["a", "c"]]
+    trees = fits_of(monkeypatch, DecisionTreeClassifier)
+    models = [("lr", LogisticRegression()), ("tree", DecisionTreeClassifier())]
+    search_inside(VotingClassifier(models), {"lr__C": [0.1, 1.0, 10.0]}, X, y)
+    assert len(trees) == 3
+    linear = fits_of(monkeypatch, LinearRegression)
+    stack = StackingRegressor([("r", Ridge()), ("l", LinearRegression())], cv=3, final_estimator=Ridge())
+    search_inside(stack, {"r__alpha": [0.1, 1.0, 10.0]}, X, value)
+    assert len(linear) == 3 * (1 + 3)
+
+
+def test_a_search_inside_a_pipeline(monkeypatch: Any) -> None:
+    import stratum
+
+    X, _, y = table()
+    scalers, ridges = fits_of(monkeypatch, StandardScaler), fits_of(monkeypatch, Ridge)
+    for module in (model_selection, of(stratum)):
+        inner = module.GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=3)
+        search_inside(make_pipeline(StandardScaler(), inner), {"gridsearchcv__verbose": [0, 0]}, X[["a", "c"]], y)
+        assert (len(scalers), len(ridges)) == (3, 3 * (2 * 3 + 1))
+        scalers.clear(), ridges.clear()
+
+
+def test_times_are_those_that_were_spent(monkeypatch: Any) -> None:
+    import stratum
+
+    X, y, _ = table()
+    original = OneHotEncoder.fit
+
+    def slow(self: Any, X: Any, y: Any = None) -> Any:
+        time.sleep(0.05)
+        return original(self, X, y)
+
+    monkeypatch.setattr(OneHotEncoder, "fit", slow)
+    model = Pipeline([("prep", columns()), ("model", LogisticRegression())])
+    search = of(stratum).GridSearchCV(model, {"model__C": [0.1, 1.0]}, cv=2).fit(X, y)
+    for name in ("split0_fit_time", "split1_fit_time"):  # two candidates share 0.05 s
+        assert (search.cv_results_.get(name, search.cv_results_["mean_fit_time"]) >= 0.025).all()
+    assert search.cv_results_["mean_fit_time"].sum() >= 0.05
+
+
 # -- Objects --------------------------------------------------------------------------------------
 
 
 def test_is_scikit_learns_class() -> None:
     import stratum.sklearn as own
     from sklearn.base import clone, is_classifier
+    from stratum.capture import encode
 
     for name in ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV"):
         ours_, theirs = getattr(own, name), getattr(model_selection, name)
         assert issubclass(ours_, theirs) and ours_.__doc__ == theirs.__doc__
         search = ours_(LogisticRegression(), {"C": [1.0]})
-        assert repr(search) == repr(theirs(LogisticRegression(), {"C": [1.0]}))
+        plain_one = theirs(LogisticRegression(), {"C": [1.0]})
+        assert repr(search) == repr(plain_one) and repr(ours_) == repr(theirs)
+        assert search._get_doc_link() == plain_one._get_doc_link()
+        assert encode.encode(search) == encode.encode(clone(search)) != encode.encode(plain_one)
         assert type(clone(search)) is ours_ and type(copy.deepcopy(search)) is ours_ and is_classifier(search)
 
 
@@ -528,6 +661,20 @@ import sklearn.model_selection
 assert type(search) is sklearn.model_selection.GridSearchCV, type(search)
 print(search.predict([[0.0, 0.0], [1.0, 1.0]]).tolist(), search.best_params_)
 """
+
+
+def own_search_class() -> type:
+    import stratum.sklearn
+
+    return stratum.sklearn.GridSearchCV
+
+
+def test_classes_pickle() -> None:
+    assert pickle.loads(pickle.dumps(own_search_class())) is model_selection.GridSearchCV
+    derived = type("Derived", (own_search_class(),), {"__module__": __name__, "__qualname__": "Derived"})
+    globals()["Derived"] = derived
+    search = pickle.loads(pickle.dumps(derived(LogisticRegression(), {"C": [0.1]})))
+    assert type(search) is derived
 
 
 def test_pickle_loads_without_stratum() -> None:
@@ -543,6 +690,25 @@ def test_pickle_loads_without_stratum() -> None:
     )  # fmt: skip
     assert run.returncode == 0, run.stderr.decode()
     assert run.stdout.decode().strip() == expected
+
+
+_NO_CHILDREN = """
+import os
+import numpy as np
+from sklearn.linear_model import Ridge
+from stratum.sklearn import GridSearchCV
+X = np.random.RandomState(0).normal(size=(60, 3))
+GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, n_jobs=2).fit(X, X[:, 0])
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("no child")
+"""
+
+
+def test_no_process_is_started() -> None:
+    run = subprocess.run([sys.executable, "-c", _NO_CHILDREN], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "no child"
 
 
 def test_threads_are_capped() -> None:

@@ -621,6 +621,8 @@ def is_library_module(name: Any) -> bool:
     """
     if not isinstance(name, str) or name == "__main__":
         return False
+    if name.partition(".")[0] == __name__.partition(".")[0]:
+        return True  # ourselves, wherever we lie
     module = sys.modules.get(name)
     if module is None:
         return False

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import joblib
-from joblib.parallel import get_active_backend
 from sklearn import calibration, model_selection, multiclass, multioutput, pipeline
 from sklearn._config import get_config
 from sklearn.base import is_classifier
@@ -24,6 +23,7 @@ from sklearn.linear_model import _coordinate_descent, _logistic
 from sklearn.metrics import check_scoring
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection import check_cv
+from sklearn.model_selection._search_successive_halving import HalvingGridSearchCV, HalvingRandomSearchCV
 from sklearn.model_selection._validation import (
     _aggregate_score_dicts,
     _fit_and_predict,
@@ -56,6 +56,8 @@ check_method_params = _check_method_params
 fit_transform_one = _fit_transform_one
 fit_and_score, fit_and_predict = _fit_and_score, _fit_and_predict
 safe_split = _safe_split
+# From where they are: the public names are there only for those who have enabled them.
+HALVING = (HalvingGridSearchCV, HalvingRandomSearchCV)
 SEARCHES = (model_selection.GridSearchCV, model_selection.RandomizedSearchCV)
 
 _SIGNATURE = inspect.signature(model_selection.cross_validate)
@@ -158,20 +160,6 @@ def accepts_callbacks(obj: Any) -> bool:
 def array_api_enabled() -> bool:
     """Whether arrays of other libraries are dispatched to."""
     return bool(get_config().get("array_api_dispatch", False))
-
-
-_JOBLIB_OWN = ("LokyBackend", "ThreadingBackend", "SequentialBackend")
-
-
-def foreign_backend() -> str | None:
-    """The name of the joblib backend that the user chose, if it is neither threads nor loky."""
-    name = type(get_active_backend()[0]).__name__
-    return None if name in _JOBLIB_OWN else name
-
-
-def jobs_of_context() -> int | None:
-    """`n_jobs` of a surrounding `joblib.parallel_config`, if one says so."""
-    return get_active_backend()[1]
 
 
 def pipeline_steps(model: Any, fit_params: dict) -> list[tuple[str, Any]] | None:
@@ -291,6 +279,7 @@ Handler = Callable[[Any, list[tuple[Callable[..., Any], tuple, dict]]], Any]
 
 _own = threading.local()
 _original_call = Parallel.__call__
+_original_enter, _original_exit = Parallel.__enter__, Parallel.__exit__
 _original_check_memory = pipeline.check_memory
 
 
@@ -327,6 +316,20 @@ def _call(self: Any, iterable: Any) -> Any:
     return _original_call(self, tasks) if result is NotImplemented else result
 
 
+def _enter(self: Any) -> Any:
+    """Searches hold their `Parallel` open: its workers would wait for batches that never come."""
+    if handler_here() is None:
+        return _original_enter(self)
+    self._never_entered = True
+    return self
+
+
+def _exit(self: Any, *exc: Any) -> None:
+    if self.__dict__.pop("_never_entered", False):
+        return
+    _original_exit(self, *exc)
+
+
 def _check_memory(memory: Any) -> Any:
     """A user's cache on disk has nothing to add where equal fits are one node."""
     handler = handler_here()
@@ -356,7 +359,7 @@ class _NodeMemory:
 def install() -> None:
     """Let batches of calls be taken over; without a handler in the thread nothing changes."""
     _call.__doc__ = _original_call.__doc__
-    Parallel.__call__ = _call
+    Parallel.__call__, Parallel.__enter__, Parallel.__exit__ = _call, _enter, _exit
     pipeline.check_memory = _check_memory
 
 

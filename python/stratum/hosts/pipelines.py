@@ -18,13 +18,17 @@ What stays scikit-learn's
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import itertools
 import numbers
 import threading
+import time
 import traceback
-from collections.abc import Callable
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +41,7 @@ from .. import _core
 from ..capture import encode
 from . import _sklearn as skl
 from . import _skrub_0_11 as sk
-from . import estimators, searches, threads
+from . import backends, estimators, searches, threads
 
 _tokens = itertools.count()
 
@@ -63,13 +67,16 @@ class Shared:
         self.token = b"split:%d:" % next(_tokens)
         self.lock = threading.Lock()
         self.results: dict[bytes, tuple[Any, BaseException | None]] = {}
+        self.seconds: dict[bytes, float] = {}  # of inner calls that nobody was charged with yet
+        self.spent: dict[int, tuple[Any, list]] = {}  # id of a state or output -> it (weak), (number, seconds)...
         self.keys: dict[int, tuple[Any, bytes]] = {}  # id of an object -> it, and what it was made by
         self.pairs: set[int] = set()  # ids of the nodes that end with a score or predictions
         self.ended = 0
 
-    def keep(self, key: bytes, result: Any, error: BaseException | None) -> None:
+    def keep(self, key: bytes, result: Any, error: BaseException | None, seconds: float) -> None:
         with self.lock:
             self.results[key] = result, error
+            self.seconds[key] = seconds
             if error is None:
                 for i, made in enumerate(result if isinstance(result, tuple) else (result,)):
                     if not isinstance(made, (int, float, str, bool, type(None))):
@@ -83,12 +90,30 @@ class Shared:
         encoded = encode.encode(estimators.encodable(obj))
         return None if encoded is None else _core.hash128(encoded)
 
+    def charge(self, key: bytes) -> float:
+        """Seconds of an inner call for the first who asks; it costs the others nothing."""
+        with self.lock:
+            return self.seconds.pop(key, 0.0)
+
+    def note_spent(self, obj: Any, seconds: float, before: list | tuple = ()) -> None:
+        """What went into an object beyond its own node: the graph does not see what its inner calls took."""
+        if seconds or before:
+            try:
+                self.spent[id(obj)] = weakref.ref(obj), [*before, (next(_tokens), seconds)]
+            except TypeError:  # a class that lets nobody watch it: its time is then its node's alone
+                return
+
+    def spent_on(self, obj: Any) -> list:
+        """What `note_spent` was told of an object: (number, seconds) of each part, so that parts can be divided."""
+        found = self.spent.get(id(obj))
+        return found[1] if found is not None and found[0]() is obj else []
+
     def pair_ended(self) -> None:
         """A pair was scored; after the last one nothing is kept."""
         with self.lock:
             self.ended += 1
             if self.ended >= len(self.pairs):
-                self.results, self.keys = {}, {}
+                self.results, self.keys, self.seconds, self.spent = {}, {}, {}, {}
 
 
 @dataclass
@@ -107,12 +132,13 @@ def inner_call(x: Any, impl: Any, call: Call) -> Any:
     found = call.shared.results.get(call.key)
     if found is None:
         result = error = None
-        try:
-            with inner(x, call.shared):
+        start = time.perf_counter()
+        with inner(x, call.shared, True) as deeper:
+            try:
                 result = call.function(*call.args, **call.kwargs)
-        except Exception as why:
-            error = why
-        call.shared.keep(call.key, result, error)
+            except Exception as why:
+                error = why
+        call.shared.keep(call.key, result, error, time.perf_counter() - start - deeper.away + deeper.charged)
         call.args, call.kwargs = (), {}  # rows that nobody reads any more
         found = result, error
     if found[1] is not None:
@@ -125,9 +151,16 @@ def inner_calls(x: Any, impl: Any, results: tuple) -> tuple:
     return results
 
 
-def inner(x: Any, shared: Shared | None) -> Any:
-    """Context in which the inner fits of estimators are nodes; `x` is the node that runs."""
-    return skl.parallel_to(None if shared is None else Inner(x, shared))
+@contextlib.contextmanager
+def inner(x: Any, shared: Shared, library: bool) -> Iterator[Inner]:
+    """Context in which the inner fits of estimators are nodes; `x` is the node that runs.
+
+    Where not all that runs is of known libraries (`library`), nothing is taken over: results that others read
+    could be written to.
+    """
+    taker = Inner(x, shared, library)
+    with skl.parallel_to(taker):
+        yield taker
 
 
 def in_node() -> bool:
@@ -138,32 +171,45 @@ def in_node() -> bool:
 class Inner:
     """Takes over batches of inner fits in the thread of a running node."""
 
-    def __init__(self, x: Any, shared: Shared) -> None:
-        self.x, self.shared = x, shared
+    def __init__(self, x: Any, shared: Shared, library: bool) -> None:
+        self.x, self.shared, self.library = x, shared, library
+        self.away = 0.0  # seconds in which other nodes had the thread
+        self.charged = 0.0  # seconds of inner calls that are charged to this node
 
     def __call__(self, parallel: Any, tasks: list[tuple]) -> Any:
         functions = {task[0].function for task in tasks}
-        if len(functions) != 1 or not functions <= skl.INNER:
+        if not self.library or len(functions) != 1 or not functions <= skl.INNER:
             return NotImplemented
         return self.results([(task[0].function, task[1], task[2]) for task in tasks])
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """`_fit_transform_one` for a step of a Pipeline."""
+        if not self.library:
+            return skl.fit_transform_one(*args, **kwargs)
         return self.results([(skl.fit_transform_one, args, kwargs)])[0]
 
     def results(self, calls: list[tuple]) -> list:
-        nodes = []
+        nodes, keys = [], []
         known: dict[int, bytes | None] = {}
         for function, args, kwargs in calls:
             node = self.node(function, args, kwargs, known)
             if node is None:  # as scikit-learn with one job
                 return [function(*args, **kwargs) for function, args, kwargs in calls]
-            nodes.append(node)
+            nodes.append(node[0])
+            keys.append(node[1])
         ref = self.x.graph.node(_numbers()["inner_calls"], (tuple(nodes),))
-        return [_handed_out(result) for result in self.x.nested(ref)]
+        start = time.perf_counter()
+        try:
+            results = self.x.nested(ref)
+        finally:
+            self.away += time.perf_counter() - start
+            self.charged += sum(map(self.shared.charge, keys))
+        return [_handed_out(result) for result in results]
 
-    def node(self, function: Any, args: tuple, kwargs: dict, known: dict[int, bytes | None]) -> Any:
-        """The node of one call; None where it can be none."""
+    def node(
+        self, function: Any, args: tuple, kwargs: dict, known: dict[int, bytes | None]
+    ) -> tuple[Any, bytes] | None:
+        """The node of one call and its key; None where it can be none."""
         shared = self.shared
         cut = skl.inner_arguments(function, args, kwargs)
         if cut is None:
@@ -183,7 +229,7 @@ class Inner:
             parts.append(key)
         key = shared.token + _core.hash128(b"".join(b"%d:%s" % (len(part), part) for part in parts))
         call = Call(shared, key, function, args, cut)
-        return self.x.graph.node(_numbers()["inner_call"], (_core.Leaf(call, key),))
+        return self.x.graph.node(_numbers()["inner_call"], (_core.Leaf(call, key),)), key
 
 
 def _numbers() -> dict[str, int]:
@@ -223,35 +269,39 @@ def _fresh(estimator: Any, seed: int | None) -> Any:
 
 
 def fit_step(
-    x: Any, impl: Any, estimator: Any, X: Any, y: Any, params: Any, seed: int | None, shared: Shared | None
+    x: Any, impl: Any, estimator: Any, X: Any, y: Any, params: Any, seed: int | None, shared: Shared
 ) -> tuple[Any, Any]:
     """Operator: a step that is not the last one: (its output, the fitted step)."""
     own = _fresh(estimator, seed)
-    with threads.LightGBMThreads(own, x.threads), inner(x, shared):
+    with threads.LightGBMThreads(own, x.threads), inner(x, shared, estimators._is_library(own)) as taker:
         output, fitted = skl.fit_transform_one(own, X, y, None, params=params)
     if seed is not None:
         estimators.take_seed(fitted)
+    shared.note_spent(fitted, taker.charged)
     return output, fitted
 
 
 def fit_model(
     x: Any, impl: Any, estimator: Any, X: Any, y: Any, pass_y: bool, params: Any, seed: int | None,
-    shared: Shared | None,
+    shared: Shared,
 ) -> Any:
     """Operator: the last step, or an estimator that is taken as a whole."""
     own = _fresh(estimator, seed)
     args = (X, y) if pass_y else (X,)
-    with threads.LightGBMThreads(own, x.threads), inner(x, shared):
+    with threads.LightGBMThreads(own, x.threads), inner(x, shared, estimators._is_library(own)) as taker:
         own.fit(*args, **(params or {}).get("fit", {}))
     if seed is not None:
         estimators.take_seed(own)
+    shared.note_spent(own, taker.charged)
     return own
 
 
-def transform_step(x: Any, impl: Any, fitted: Any, X: Any, shared: Shared | None) -> Any:
+def transform_step(x: Any, impl: Any, fitted: Any, X: Any, shared: Shared) -> Any:
     """Operator: what a fitted step makes of other rows."""
-    with inner(x, shared):
-        return fitted.transform(X)
+    with inner(x, shared, estimators._is_library(fitted)) as taker:
+        output = fitted.transform(X)
+    shared.note_spent(output, taker.charged, shared.spent_on(X))
+    return output
 
 
 def take_square(x: Any, impl: Any, estimator: Any, X: Any, rows: Any, train_rows: Any) -> Any:
@@ -295,8 +345,12 @@ def score_pair(
 ) -> dict:  # fmt: skip
     """Operator: what `_fit_and_score` returns for one candidate and fold, but for the times."""
     try:
-        with inner(x, shared):
-            return _scores(x, template, steps, final, test, train, spec, score_params)
+        with inner(x, shared, spec.library and estimators._is_library(template)) as taker:
+            result = _scores(x, template, steps, final, test, train, spec, score_params)
+        fits = [part for state in (*(steps or ()), final) for part in shared.spent_on(state)]
+        outputs = [part for side in (test, train) if side is not None for part in shared.spent_on(side[2])]
+        result["inner"] = {"fit_time": fits, "score_time": [*outputs, (next(_tokens), taker.charged)]}
+        return result
     finally:
         shared.pair_ended()
 
@@ -369,7 +423,8 @@ def predict_pair(
         if broken is not None:
             raise broken.error
         model = _assemble(template, steps, final, [rows])
-        with threads.LightGBMThreads(model, x.threads), inner(x, shared):
+        library = estimators._is_library(template)
+        with threads.LightGBMThreads(model, x.threads), inner(x, shared, library):
             served = _Served(model, rows.X)
             return skl.fit_and_predict(served, given, y, train_rows, test_rows, None, method)
     finally:
@@ -397,6 +452,7 @@ class Scoring:
     error_score: Any
     counts_samples: bool
     returns_estimator: bool
+    library: bool  # scorers run no code but that of known libraries
 
 
 @dataclass
@@ -466,13 +522,14 @@ class BatchItem(searches.Item):
         self.scores = self.function is skl.fit_and_score
         if self.scores:
             self.train_scores = bool(first["return_train_score"])
+            library = skl.is_library_scorer(first["scorer"], estimators._is_library)
             self.spec = _same(
                 Scoring(
                     first["scorer"], first["error_score"], bool(first["return_n_test_samples"]),
-                    bool(first["return_estimator"]),
+                    bool(first["return_estimator"]), library,
                 )
             )  # fmt: skip
-            if not skl.is_library_scorer(first["scorer"], estimators._is_library):
+            if not library:
                 self.flags |= _core.N_CALLER
         folds: dict[tuple[int, int], Fold] = {}
         equal: dict[bytes, Fold] = {}
@@ -513,9 +570,11 @@ class BatchItem(searches.Item):
             raise sk.Unsupported("metadata routing")
         if skl.array_api_enabled():
             raise sk.Unsupported("array API dispatch")
-        backend = skl.foreign_backend()
+        backend = backends.elsewhere(self.n_jobs)
         if backend is not None:
-            raise sk.Unsupported(f"the joblib backend {backend}")
+            raise sk.Unsupported(f"joblib's backend is {backend}")
+        if self.n_jobs == 0:
+            raise sk.Unsupported("n_jobs is 0")
         if self.parallel.return_as != "list":
             raise sk.Unsupported("results as they come")
         same = [n for n in ("X", "y", "scorer", "fit_params", "score_params", "method") if n in first]
@@ -637,14 +696,20 @@ class BatchItem(searches.Item):
         if not self.scores:
             return list(results)
         run, first = self.engine.run, self.first
-        fit_times, score_times = run.share(self.fits), run.share(self.pairs)
-        out, handed = [], set()
+        times = {"fit_time": run.share(self.fits), "score_time": run.share(self.pairs)}
+        parts = [part for result in results for inner in result["inner"].values() for part in inner]
+        readers = Counter(number for number, _ in parts)
+        out: list[dict] = []
+        handed: set[int] = set()
         for i, result in enumerate(results):
             result = {k: copy.copy(v) if isinstance(v, dict) else v for k, v in result.items()}
+            spent = result.pop("inner")
             if first["return_times"]:
-                failed_fit = result["fit_error"] is not None
-                result["fit_time"] = max(fit_times[i], searches.CLOCK_S)
-                result["score_time"] = 0.0 if failed_fit else max(score_times[i], searches.CLOCK_S)
+                for name, seconds in times.items():
+                    inner = sum(part / readers[number] for number, part in spent[name])
+                    result[name] = max(seconds[i] + inner, searches.CLOCK_S)
+                if result["fit_error"] is not None:
+                    result["score_time"] = 0.0
             if first["return_parameters"]:
                 result["parameters"] = self.tasks[i][2].get("parameters")
             if "estimator" in result:  # the last of its items, as in scikit-learn
@@ -690,8 +755,7 @@ def handler(what: str, n_jobs: Any, run: Callable[[BatchItem], list]) -> skl.Han
         functions = {task[0].function for task in tasks}
         if functions not in ({skl.fit_and_score}, {skl.fit_and_predict}):
             return NotImplemented
-        jobs = n_jobs if n_jobs is not None else skl.jobs_of_context()
         with skl.parallel_to(None):
-            return run(BatchItem(parallel, tasks, what, jobs))
+            return run(BatchItem(parallel, tasks, what, backends.n_jobs_of(n_jobs)))
 
     return handle

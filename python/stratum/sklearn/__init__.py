@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import copyreg
 import functools
+from abc import ABCMeta
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import sklearn.experimental.enable_halving_search_cv  # noqa: F401  (halving is still behind this import)
 from sklearn import model_selection
 
 from .. import _api, _patch
@@ -45,7 +46,19 @@ def _by_engine(what: str, n_jobs: Any) -> Iterator[None]:
         yield
 
 
-class _Search:
+class _Class(ABCMeta):
+    """Classes that pickle as the class of scikit-learn whose module they name."""
+
+
+def _reduce_class(cls: type) -> Any:
+    original = cls.__dict__.get("_original")
+    return cls.__qualname__ if original is None else (copy.copy, (original,))  # a copy of a class is the class
+
+
+copyreg.pickle(_Class, _reduce_class)  # type: ignore[arg-type]
+
+
+class _Search(metaclass=_Class):
     """What the searches of this module add to scikit-learn's: the engine for their fits, and plain pickles."""
 
     _original: type
@@ -83,7 +96,9 @@ class _Search:
 
 
 def _documented(cls: type) -> type:
+    """Scikit-learn's text, and its module: a script that prints a class says what it says without stratum."""
     cls.__doc__ = cls._original.__doc__  # type: ignore[attr-defined]
+    cls.__module__ = cls._original.__module__  # type: ignore[attr-defined]
     return cls
 
 
@@ -98,13 +113,13 @@ class RandomizedSearchCV(_Search, model_selection.RandomizedSearchCV):
 
 
 @_documented
-class HalvingGridSearchCV(_Search, model_selection.HalvingGridSearchCV):
-    _original = model_selection.HalvingGridSearchCV
+class HalvingGridSearchCV(_Search, _skl.HALVING[0]):
+    _original = _skl.HALVING[0]
 
 
 @_documented
-class HalvingRandomSearchCV(_Search, model_selection.HalvingRandomSearchCV):
-    _original = model_selection.HalvingRandomSearchCV
+class HalvingRandomSearchCV(_Search, _skl.HALVING[1]):
+    _original = _skl.HALVING[1]
 
 
 def _function(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import sklearn.experimental.enable_halving_search_cv  # noqa: F401  (before ours: it sets scikit-learn's names)
 from sklearn import model_selection
 
 import stratum.sklearn
