@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sides import same
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
@@ -115,3 +116,41 @@ def fitted_estimator_changed(skrub):
 
 def test_fitted_estimator_changed():
     same(fitted_estimator_changed)
+
+
+# -- Steps beside the pipeline ----------------------------------------------------------------------
+
+
+def zeroes(df):
+    df["a"] = 0.0
+    return df
+
+
+class Zeroes(BaseEstimator, TransformerMixin):
+    """Changes what it is given."""
+
+    def fit(self, X, y=None):
+        X["a"] = 0.0
+        return self
+
+    def transform(self, X):
+        return X
+
+
+def changed_by_a_step_beside(skrub, how):
+    X, y = table()
+    z = skrub.X(X)[["a", "b"]]
+    if how == "function":
+        z.skb.apply_func(zeroes)
+    elif how == "estimator":
+        z.skb.apply(Zeroes(), no_wrap=True)
+    else:
+        z.drop(columns=["a"], inplace=True)
+    d = z.skb.apply(StandardScaler()).skb.apply(Ridge(), y=skrub.y(y))
+    return searched(d.skb.make_grid_search(cv=3), {"X": X, "y": y})
+
+
+@pytest.mark.parametrize("how", ["function", "estimator", "method"])
+def test_a_step_beside_the_pipeline_changes_its_argument(how):
+    """A search does not run it, so the previews that serve its refit must not have seen what it did."""
+    same(changed_by_a_step_beside, how)

@@ -113,6 +113,7 @@ _host_display_name = _host_eval._choosing.get_display_name
 # ---------------------------------------------------------------------------
 
 __all__ = [
+    "children",
     "install",
     "installed",
     "may_hold_choice",
@@ -1274,6 +1275,14 @@ def may_hold_choice(data_op: Any) -> bool:
     """Whether a choice may be below a DataOp; False only where it is known that there is none."""
     entry = _entries.get(id(data_op))
     return entry is None or entry() is not data_op or bool(entry.summary.flags & _HAS_CHOICE)
+
+
+def children(data_op: Any) -> list[Any]:
+    """The DataOps that a node reads directly."""
+    entry = _entry_of(data_op)
+    if entry is None:
+        return _read(data_op).kids
+    return [kid for below in entry.kids if (kid := below()) is not None]
 
 
 def table_sizes() -> dict[str, int]:

@@ -16,11 +16,12 @@ that the variables had are remembered beside the search (weakly: they go with it
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .. import _core, scripts
@@ -350,6 +351,46 @@ def _remember_concat(data_op: Any, scope: Any, entry: int, result: Any) -> None:
         _hold(data_op, _Preview(names, _output(value_ref, operators.protect(result))))
 
 
+def _may_write(impl: Any) -> bool:
+    """Whether a node runs code that may change in place what it is given."""
+    if isinstance(impl, _Call):
+        return not estimators.is_library_function(impl.func)
+    if isinstance(impl, _CallMethod):
+        return estimators.may_change_object(impl.method_name, impl.kwargs)
+    if not isinstance(impl, _Apply):
+        return False
+    estimator = sk.choosing.get_chosen_or_default(impl.estimator)
+    return isinstance(estimator, sk.DataOp) or not estimators._is_library(estimator)
+
+
+@contextlib.contextmanager
+def _shielded(data_op: Any) -> Iterator[None]:
+    """Meanwhile the node reads private copies of what other nodes computed.
+
+    A search does not see what a step beside its pipeline does in place, so the previews that serve it must
+    not see it either. Values from the environment stay the same objects.
+    """
+    kept = []
+    if _may_write(data_op._skrub_impl):
+        for child in building.children(data_op):
+            impl = child._skrub_impl
+            if isinstance(impl, _Var) or "preview" not in impl.results:
+                continue
+            value = impl.results["preview"]
+            try:
+                private = operators.protect(value)
+            except operators.CannotShare:
+                continue
+            if private is not value:
+                kept.append((impl, value))
+                impl.results["preview"] = private
+    try:
+        yield
+    finally:
+        for impl, value in kept:
+            impl.results["preview"] = value
+
+
 def _store(impl: Any, result: Any, seconds: float) -> None:
     """Leave a preview on the node as skrub's evaluator does."""
     impl.results["preview"] = result
@@ -431,13 +472,14 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
                 return result
         start = time.perf_counter()
         together = scripts.connected() if kind is _Apply and place is not None else None
-        if together is not None and together.begin():
-            result = _preview_together(
-                together, data_op, *place,
-                lambda: original(data_op, mode, environment, clear, callbacks, ancestor_data_op),
-            )  # fmt: skip
-        else:
-            result = original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
+        with _shielded(data_op):
+            if together is not None and together.begin():
+                result = _preview_together(
+                    together, data_op, *place,
+                    lambda: original(data_op, mode, environment, clear, callbacks, ancestor_data_op),
+                )  # fmt: skip
+            else:
+                result = original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
         if kind is _Apply:
             if place is not None:
                 _remember_apply(data_op, *place, result)

@@ -63,6 +63,27 @@ def _is_library(value: Any, depth: int = 0) -> bool:
     return True
 
 
+_FUNCTIONS_OF = LIBRARIES | {"pandas", "polars", "numpy", "scipy", "builtins", "operator", "math"}
+
+
+def is_library_function(func: Any) -> bool:
+    """Whether a function comes from a library that does not write to its arguments."""
+    module = getattr(func, "__module__", None)
+    return isinstance(module, str) and module.partition(".")[0] in _FUNCTIONS_OF
+
+
+# Methods that change their object: frames, containers, arrays.
+_IN_PLACE = frozenset({
+    "add", "append", "clear", "discard", "extend", "fill", "insert", "isetitem", "partition", "pop",
+    "popitem", "put", "remove", "resize", "reverse", "set_flags", "setdefault", "setflags", "sort", "update",
+})  # fmt: skip
+
+
+def may_change_object(method: Any, kwargs: Any) -> bool:
+    """Whether a method may change the object that it is called on."""
+    return "inplace" in kwargs or not isinstance(method, str) or method in _IN_PLACE
+
+
 def _solver_draws(*solvers: str) -> Any:
     return lambda p: p.get("solver") in solvers
 

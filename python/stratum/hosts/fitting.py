@@ -79,13 +79,6 @@ class FitItem(searches.Item):
         return evaluating.in_order(self.data_op, self.mode, self.environment)
 
 
-# Methods that change their object: frames, containers, arrays.
-_IN_PLACE = frozenset({
-    "add", "append", "clear", "discard", "extend", "fill", "insert", "isetitem", "partition", "pop",
-    "popitem", "put", "remove", "resize", "reverse", "set_flags", "setdefault", "setflags", "sort", "update",
-})  # fmt: skip
-
-
 def _keeps_order(impl: Any) -> bool:
     """Whether somebody could tell in which order this node ran."""
     if isinstance(impl, (sk.BaseChoice, sk.ChoiceMatch)) or not hasattr(impl, "_fields"):
@@ -93,12 +86,10 @@ def _keeps_order(impl: Any) -> bool:
     if sk.holds_generator(impl):
         return True
     if isinstance(impl, _Call):
-        func = impl.func
-        module = getattr(func, "__module__", None)
-        if not isinstance(module, str) or module.partition(".")[0] not in _LIBRARIES:
+        if not estimators.is_library_function(impl.func):
             return True
     elif isinstance(impl, _CallMethod):
-        if "inplace" in impl.kwargs or not isinstance(impl.method_name, str) or impl.method_name in _IN_PLACE:
+        if estimators.may_change_object(impl.method_name, impl.kwargs):
             return True
     elif isinstance(impl, _Apply):
         return not _is_quiet(sk.choosing.get_chosen_or_default(impl.estimator))
@@ -129,9 +120,6 @@ def repeatable(data_op: Any, mode: str) -> bool:
         elif _may_differ(impl):
             return False
     return True
-
-
-_LIBRARIES = estimators.LIBRARIES | {"pandas", "polars", "numpy", "scipy", "builtins", "operator", "math"}
 
 
 def _is_quiet(estimator: Any) -> bool:
