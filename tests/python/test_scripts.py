@@ -375,6 +375,27 @@ def test_a_process_that_dies_leaves_its_work_to_others(python: Path, counting: P
     assert lines.count("dies") == 1 and lines.count("waits") == 4, text
 
 
+def test_what_a_killed_runner_left_is_removed(python: Path, tmp_path: Path) -> None:
+    from stratum.scripts import runner
+
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    dead, alive = (tmp_path / f"stratum-run-{pid}-x" for pid in (done.stdout.strip(), os.getpid()))
+    for place in (dead, alive):
+        place.mkdir()
+    runner._remove_left_over(str(tmp_path))
+    assert not dead.exists() and alive.exists()
+
+
+def test_scripts_go_on_when_the_runner_is_killed(python: Path, counting: Path) -> None:
+    """The meeting place disappears while they work: each computes for itself."""
+    text = (counting / "count.py").read_text()
+    text = text.replace("threading.setprofile(count)", "import _stratum_hook, shutil; shutil.rmtree(_stratum_hook.exchange)")
+    (counting / "alone.py").write_text(text)
+    outs, errs, _, status, said = together(python, counting, "alone.py a 1", "count.py b 1")
+    assert status == 0, (errs, said)
+    assert outs[0] == outs[1] and errs == [b"", b""]
+
+
 def test_a_process_that_patched_a_library_shares_nothing(python: Path, counting: Path) -> None:
     outs, errs, _, status, text = together(python, counting, "count.py patches 1", "count.py b 1", "count.py c 5")
     assert status == 0, errs
