@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 import venv
 from dataclasses import dataclass
 from pathlib import Path
@@ -296,6 +297,20 @@ def test_outputs_are_written_whole_and_in_order(python: Path, tmp_path: Path) ->
     ]  # fmt: skip
 
 
+def test_an_interrupt_goes_on_to_the_scripts(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "sleeps.py").write_text("import time\nprint('begun', flush=True)\nopen('begun', 'w')\ntime.sleep(60)\n")
+    words = ["-m", "stratum", "run", "--jobs", "1", "sleeps.py", "sleeps.py"]
+    process = subprocess.Popen(
+        [python, *words], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=50)
+    assert (process.returncode, out) == (1, "begun\n")
+    assert "sleeps.py: SIGINT, " in err and "KeyboardInterrupt\n== 2/2 sleeps.py: not started" in err
+
+
 COUNTING = """
     import os, signal, sys, threading, time
 
@@ -389,7 +404,10 @@ def test_what_a_killed_runner_left_is_removed(python: Path, tmp_path: Path) -> N
 def test_scripts_go_on_when_the_runner_is_killed(python: Path, counting: Path) -> None:
     """The meeting place disappears while they work: each computes for itself."""
     text = (counting / "count.py").read_text()
-    text = text.replace("threading.setprofile(count)", "import _stratum_hook, shutil; shutil.rmtree(_stratum_hook.exchange)")
+    text = text.replace(
+        "threading.setprofile(count)",
+        "import stratum.scripts.exchange, _stratum_hook, shutil; shutil.rmtree(_stratum_hook.exchange)",
+    )
     (counting / "alone.py").write_text(text)
     outs, errs, _, status, said = together(python, counting, "alone.py a 1", "count.py b 1")
     assert status == 0, (errs, said)

@@ -198,7 +198,10 @@ class Script:
 
     def label(self, number: int, count: int) -> str:
         assert self.status is not None
-        how = f"exit {self.status}" if self.status >= 0 else signal.Signals(-self.status).name
+        if self.process is None:
+            how = "not started"
+        else:
+            how = f"exit {self.status}" if self.status >= 0 else signal.Signals(-self.status).name
         return f"== {number}/{count} {shlex.join(self.words)}: {how}, {self.seconds:.1f} s\n"
 
 
