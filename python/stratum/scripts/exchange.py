@@ -26,6 +26,7 @@ What is shared
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import io
@@ -152,11 +153,11 @@ def _write(path: str, encoding: bytes, value: Any) -> None:
     except Exception as error:  # whatever an object's own way of pickling says
         raise _NotShareable(f"{type(error).__name__}: {error}") from error
     sizes = [buffer.nbytes for buffer in buffers]
-    room = os.statvfs(os.path.dirname(path))
-    if room.f_bavail * room.f_frsize < len(body) + sum(sizes) + SPARE_BYTES:
-        raise _NotShareable("no room")
     temporary = f"{path}.{os.getpid()}.{threading.get_ident()}"
     try:
+        room = os.statvfs(os.path.dirname(path))
+        if room.f_bavail * room.f_frsize < len(body) + sum(sizes) + SPARE_BYTES:
+            raise _NotShareable("no room")
         with open(temporary, "wb") as file:
             file.write(_HEAD.pack(_MAGIC, len(encoding), len(body), len(sizes)))
             file.write(struct.pack(f"<{len(sizes)}Q", *sizes))
@@ -272,7 +273,10 @@ class Exchange:
             return found
         if os.path.exists(path + ".none"):
             return compute()
-        lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:  # the directory is gone, with the runner: everybody is alone now
+            return compute()
         try:
             pause = 0.0005
             while True:
@@ -344,7 +348,8 @@ class Exchange:
         return shared
 
     def _nothing(self, path: str) -> None:
-        os.close(os.open(path + ".none", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with contextlib.suppress(OSError):  # the directory is gone
+            os.close(os.open(path + ".none", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 _current: Exchange | None = None

@@ -198,7 +198,10 @@ class Script:
 
     def label(self, number: int, count: int) -> str:
         assert self.status is not None
-        how = f"exit {self.status}" if self.status >= 0 else signal.Signals(-self.status).name
+        if self.process is None:
+            how = "not started"
+        else:
+            how = f"exit {self.status}" if self.status >= 0 else signal.Signals(-self.status).name
         return f"== {number}/{count} {shlex.join(self.words)}: {how}, {self.seconds:.1f} s\n"
 
 
@@ -210,7 +213,21 @@ def _exchange_folder() -> str:
         where = memory if room.f_bavail * room.f_frsize >= ENOUGH_BYTES and os.access(memory, os.W_OK) else None
     except OSError:
         where = None
-    return tempfile.mkdtemp(prefix="stratum-", dir=where)
+    _remove_left_over(where or tempfile.gettempdir())
+    return tempfile.mkdtemp(prefix=f"stratum-run-{os.getpid()}-", dir=where)
+
+
+def _remove_left_over(where: str) -> None:
+    """Directories of runners that were killed: memory that nobody would give back."""
+    for place in Path(where).glob("stratum-run-*-*"):
+        owner = place.name.split("-")[2]
+        try:
+            if owner.isdigit() and place.stat().st_uid == os.getuid():
+                os.kill(int(owner), 0)
+        except ProcessLookupError:
+            shutil.rmtree(place, ignore_errors=True)
+        except OSError:
+            continue
 
 
 def _outputs(count: int, todo: list[list[str]], output_dir: str | None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
