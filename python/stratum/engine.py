@@ -13,6 +13,7 @@ Threads
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import ctypes
 import os
@@ -235,7 +236,8 @@ class _Workers:
     @staticmethod
     def _work(run: Any, settings: Any) -> None:
         _config.apply(settings)
-        run.worker(threading.current_thread())
+        with contextlib.suppress(KeyboardInterrupt):  # from `interrupt`, too late for the node that it was meant for
+            run.worker(threading.current_thread())
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the Python code that workers are in."""

@@ -462,11 +462,19 @@ def test_fallbacks_are_counted(name: str) -> None:
     assert what in ("GridSearchCV", "cross_val_score") and FALLBACKS[name] in reason
 
 
+def test_one_thread_waits_for_nobody() -> None:
+    import stratum
+
+    with stratum.config_context(n_threads=1):
+        same(grid_columns)
+        same(ensembles)
+    assert stratum.last_run().fallbacks == []
+
+
 def test_engine_off() -> None:
     import stratum
 
     X, y, _ = table()
-    stratum.lazy  # the engine is there
     before = stratum.last_run()
     with stratum.config_context(engine="skrub"):
         of(stratum).cross_val_score(LogisticRegression(), X[["a", "c"]], y)
