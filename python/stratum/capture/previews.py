@@ -110,8 +110,10 @@ def _remembering(make: Any) -> Any:
 _contents: dict[int, tuple[weakref.ref, bytes | None]] = {}
 # Previews that a user got hold of: id of the DataOp -> (weak DataOp, encoding at that time or None).
 _handed_out: dict[int, tuple[weakref.ref, bytes | None]] = {}
-# Names of functions that have a bound preview: only those are looked for before a call's preview runs.
-_long_calls: set[str] = set()
+# Names of functions that have a bound preview: only those are looked for before a call's preview runs. With
+# how often looking was in vain since: a pause of the garbage collector makes a quick call look long.
+_long_calls: dict[str, int] = {}
+_IN_VAIN = 3
 
 
 class _Recent:
@@ -491,7 +493,12 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
                     _hold(data_op, _Preview(None, _output(ref, operators.protect(result))))
                 except operators.CannotShare:
                     return result
-                _long_calls.add(_name_of_call(impl))
+                _long_calls[_name_of_call(impl)] = 0
+        elif place is not None:
+            name = _name_of_call(impl)
+            _long_calls[name] = _long_calls.get(name, 0) + 1
+            if _long_calls[name] > _IN_VAIN:
+                del _long_calls[name]
         return result
 
     def hand_out_estimator(data_op: Any) -> Any:

@@ -260,7 +260,7 @@ def protect(value: Any) -> Any:
     if module.startswith(("polars", "pyarrow", "datetime", "re")):
         return value
     if isinstance(value, np.ndarray):
-        return value.copy()
+        return value.copy(order="K")  # rounding depends on the layout
     try:
         return copy.deepcopy(value)
     except Exception as error:
