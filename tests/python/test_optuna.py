@@ -20,6 +20,8 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
+pytestmark = pytest.mark.slow
+
 optuna = pytest.importorskip("optuna")
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

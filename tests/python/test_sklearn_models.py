@@ -39,6 +39,8 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeRegressor
 from test_sklearn_searches import of, table
 
+pytestmark = pytest.mark.slow
+
 Scale = StandardScaler
 
 
