@@ -818,7 +818,7 @@ for _name in (
     "groups_ignored", "concat_names_forgotten", "y_format_lost", "train_and_test_scores_swapped",
     "best_index_off", "ties_ranked_differently", "order_of_results", "spread_of_samples",
     "sign_of_a_scorer", "scorer_weights_dropped", "exception_swallowed", "creation_line_lost",
-    "graph_rewritten", "X_override_ignored",
+    "graph_rewritten",
 ):  # fmt: skip
     FAULTS[_name].host = FAULTS[_name].stand_in
 
@@ -897,6 +897,19 @@ def _binding(keep: Callable[[Any, Any], bool]) -> None:
 def _() -> None:
     core = importlib.import_module("stratum._core")
     _binding(lambda kind, obj: kind not in (core.ST_CAP_CHOICE, core.ST_CAP_NUMBER))
+
+
+@_on_host("X_override_ignored")
+def _() -> None:
+    def make(f: Callable[..., Any]) -> Callable[..., Any]:
+        def init(self: Any, mode: str, environment: Any, *args: Any, **kwargs: Any) -> None:
+            if mode == "predict" and environment is not None and "_skrub_X" in environment:
+                environment = {k: v for k, v in environment.items() if k != "_skrub_X"}
+            f(self, mode, environment, *args, **kwargs)
+
+        return init
+
+    _wrap(_host("evaluating")._Evaluation, "__init__", make)
 
 
 @_on_host("named_node_override_ignored")
