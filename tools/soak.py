@@ -95,7 +95,7 @@ def run(step: Step) -> Outcome:
     kept: list[str] = []
     for line in process.stdout:
         print(line, end="", flush=True)
-        kept = [*kept[-(step.lines - 1) :], line.rstrip()]
+        kept = [*kept[-(step.lines - 1) :], line.rstrip().replace(str(ROOT), ".")]
     return Outcome(step, process.wait(), time.monotonic() - start, "\n".join(kept))
 
 
