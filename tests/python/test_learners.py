@@ -27,16 +27,7 @@ from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 
-@pytest.fixture(autouse=True)
-def no_evaluator(monkeypatch):
-    """skrub's own evaluator does not work here."""
-    import stratum  # noqa: F401
-    from skrub._data_ops import _evaluation
-
-    def handle_data_op(self, data_op):
-        raise AssertionError(f"skrub's evaluator was asked for {data_op._skrub_impl!r}")
-
-    monkeypatch.setattr(_evaluation._Evaluator, "handle_data_op", handle_data_op)
+pytestmark = pytest.mark.usefixtures("no_evaluator")
 
 
 def table(n=60, seed=0):

@@ -75,22 +75,24 @@ def trim(search: Any) -> None:
     Until then they serve pipelines that are built after it. The refit asks for every fitted state, but for an
     output only if something that reads it is not there itself.
     """
-    with _lock:
-        known = _environments.get(id(search))
-        held = known[2][:] if known is not None else []
-        if known is not None:
-            known[2][:] = [(p if needed or _is_random(p) else _Preview(p.states, None), needed) for p, needed in held]
-    del held  # outside the lock: values may have finalizers
+    _hold_instead(
+        search, lambda held: [(p if needed or _is_random(p) else _Preview(p.states, None), needed) for p, needed in held]
+    )
 
 
 def release(search: Any) -> None:
     """Let go of the previews that were kept for a search: it has been fitted."""
+    _hold_instead(search, lambda held: [])
+
+
+def _hold_instead(search: Any, choose: Callable[[list], list]) -> None:
+    """Keep for a search what `choose` makes of what is kept for it."""
     with _lock:
         known = _environments.get(id(search))
-        held = known[2][:] if known is not None else []
+        before = known[2][:] if known is not None else []
         if known is not None:
-            known[2].clear()
-    del held  # outside the lock: values may have finalizers
+            known[2][:] = choose(before)
+    del before  # outside the lock: values may have finalizers
 
 
 def _remembering(make: Any) -> Any:
