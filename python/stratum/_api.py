@@ -89,7 +89,7 @@ def to_item(obj: Any) -> searches.Item:
         keep = kwargs.pop("keep_subsampling", False)
         cv = kwargs.pop("cv", None)
         environment = namespace._get_env(obj.environment)
-        return searches.CrossValidateItem(namespace.make_learner(), environment, keep, cv, kwargs)
+        return searches.CrossValidateItem(obj.data_op, environment, keep, cv, kwargs)
     if isinstance(obj, tuple) and len(obj) == 2 and isinstance(obj[0], sk.ParamSearch):
         return searches.SearchItem(*obj)
     if isinstance(obj, sk.ParamSearch):

@@ -21,7 +21,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -259,16 +259,23 @@ def execute(items: list[searches.Item]) -> Iterator[tuple[int, Outcome]]:
     if not engine.busy.acquire(blocking=False):
         engine = Engine()
         engine.busy.acquire()
+    stats = _last.stats = RunStats()
     try:
-        yield from _execute(engine, items)
+        while items:
+            items = yield from _execute(engine, items, stats)
     finally:
         engine.busy.release()
 
 
-def _execute(engine: Engine, items: list[searches.Item]) -> Iterator[tuple[int, Outcome]]:
-    stats = RunStats()
-    _last.stats = stats
-    start = time.perf_counter()
+def _execute(
+    engine: Engine, items: list[searches.Item], stats: RunStats
+) -> Generator[tuple[int, Outcome], None, list[searches.Item]]:
+    """Run items up to the first one that advances a generator of the user's; returns those after it.
+
+    What comes after such an item must find the generator where plain skrub would have left it,
+    what comes before must not: so it ends a round.
+    """
+    start = time.perf_counter() - stats.seconds
     before = engine.graph.stats()
     filters = list(warnings.filters)
     together = scripts.connected()
@@ -283,7 +290,8 @@ def _execute(engine: Engine, items: list[searches.Item]) -> Iterator[tuple[int, 
     failed_early: list[tuple[int, Outcome]] = []
     try:
         roots = []
-        for item in items:
+        after: list[searches.Item] = []
+        for k, item in enumerate(items):
             try:
                 with engine.lowering:
                     root = item.prepare(engine)
@@ -292,6 +300,9 @@ def _execute(engine: Engine, items: list[searches.Item]) -> Iterator[tuple[int, 
             except (sk.Unsupported, _core.EngineError, RecursionError) as why:
                 _fall_back(stats, item, why)
                 plain.append(item)
+                if isinstance(why, sk.AdvancesGenerator):
+                    after = items[k + 1 :]
+                    break
             except Exception as error:
                 failed_early.append((item.index, Outcome(error=error)))
             else:
@@ -345,6 +356,7 @@ def _execute(engine: Engine, items: list[searches.Item]) -> Iterator[tuple[int, 
         else:
             yield item.index, Outcome(value=value)
     stats.seconds = time.perf_counter() - start
+    return after
 
 
 def _done(item: searches.Item) -> None:
@@ -370,13 +382,13 @@ def _fall_back(stats: RunStats, item: searches.Item, why: BaseException) -> None
 def _finish_stats(engine: Engine, run: Any, stats: RunStats, before: dict) -> None:
     after = engine.graph.stats()
     counts = run.stats()
-    stats.nodes_before = after["asked"] - before["asked"]
-    stats.nodes_after = counts["tasks"]
-    stats.nodes_run = counts["executed"]
-    stats.reused = counts["reused"]
-    stats.recomputed = counts["recomputed"]
-    stats.node_seconds = counts["seconds"]
-    stats.profile = [(ref.op, _origin_text(ref), seconds) for ref, seconds, _ in run.profile()]
+    stats.nodes_before += after["asked"] - before["asked"]
+    stats.nodes_after += counts["tasks"]
+    stats.nodes_run += counts["executed"]
+    stats.reused += counts["reused"]
+    stats.recomputed += counts["recomputed"]
+    stats.node_seconds += counts["seconds"]
+    stats.profile += [(ref.op, _origin_text(ref), seconds) for ref, seconds, _ in run.profile()]
 
 
 def _origin_text(ref: Any) -> str:

@@ -332,20 +332,27 @@ class Side:
 
     def _one_by_one(self, entry: dict[str, Any], builder: Builder) -> Any:
         """The plain way to do what an entry says; the object that it gives."""
+        return self._ready(entry, builder)()
+
+    def _ready(self, entry: dict[str, Any], builder: Builder) -> Callable[[], Any]:
+        """The same in two steps: what an item of a batch is made of, and what runs it."""
         kind = entry["kind"]
         env = builder.environment(entry["env"])
         if kind in ("grid_fitted", "randomized_fitted"):
-            return self._search(entry, builder, fitted=True)
+            return lambda: self._search(entry, builder, fitted=True)
         if "search" in entry:
-            return self._search(entry, builder).fit(env)
+            search = self._search(entry, builder)
+            return lambda: search.fit(env)
         target = self._target(entry, builder)
         self._note_nodes(target)
         if kind in ("cross_validate", "lazy_cross_validate"):
-            return target.skb.cross_validate(env, **self._kwargs(entry, builder))
+            kwargs = self._kwargs(entry, builder)
+            return lambda: target.skb.cross_validate(env, **kwargs)
         if kind == "learner_cross_validate":
-            return self.package.cross_validate(target.skb.make_learner(), env, **self._kwargs(entry, builder))
+            learner, kwargs = target.skb.make_learner(), self._kwargs(entry, builder)
+            return lambda: self.package.cross_validate(learner, env, **kwargs)
         if kind == "lazy_eval":
-            return target.skb.eval(env)
+            return lambda: target.skb.eval(env)
         raise AssertionError(f"no such entry: {kind}")
 
     def _item(self, entry: dict[str, Any], builder: Builder) -> Any:
@@ -405,9 +412,10 @@ class Side:
                     raised, made = error, error.results
         else:
             made = []
-            for item, other in pairs:
+            # (All are made before one runs, as in a batch: a search copies its generators when it is made.)
+            for one in [self._ready(item, other) for item, other in pairs]:
                 try:
-                    made.append(self._one_by_one(item, other))
+                    made.append(one())
                 except Exception as error:
                     made.append(error)
             errors = [one for one in made if isinstance(one, BaseException)]

@@ -72,6 +72,10 @@ class Unsupported(Exception):
     """The engine cannot take this pipeline; skrub's own evaluator does. The text is the reason."""
 
 
+class AdvancesGenerator(Unsupported):
+    """The pipeline draws from a generator that the user holds: whoever comes later must see it drawn from."""
+
+
 # Operators that run captured operations, in the order in which they are registered: the number of an
 # operator is its place here plus OPERATORS_FROM (see stratum.hosts.operators).
 COMPUTE = ("getattr", "getitem", "unpack", "call", "method", "binop", "unary")

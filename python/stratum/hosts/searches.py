@@ -440,7 +440,7 @@ class EvalItem(Item):
         sk.evaluation._check_environment(self.environment)
         self.capture(engine, self.data_op)
         if any(sk.holds_generator(obj) for _, obj in self.entries):
-            raise sk.Unsupported("a generator of the user: evaluating in place advances it")
+            raise sk.AdvancesGenerator("a generator of the user: evaluating in place advances it")
         scope = self.scope("fit_transform")
         self.scopes.append(scope)
         self.value = scope.ref(self.root)
@@ -880,13 +880,18 @@ class CrossValidateItem(FoldsItem):
     """`skrub.cross_validate()` and `.skb.cross_validate()`"""
 
     def __init__(self, learner: Any, environment: Any, keep_subsampling: bool, cv: Any, kwargs: dict) -> None:
-        super().__init__(learner.data_op, environment, what="cross_validate")
+        # (A DataOp as the learner: its copy is made when the item's turn comes, as in plain skrub.)
+        made = not isinstance(learner, sk.DataOp)
+        super().__init__(learner.data_op if made else learner, environment, what="cross_validate")
         self.learner, self.keep_subsampling, self.given_cv, self.kwargs = learner, keep_subsampling, cv, kwargs
         self.given_environment = environment
         self.n_jobs = backends.n_jobs_of(kwargs.get("n_jobs"))
         self.params: list[dict] = []
 
     def prepare(self, engine: Any) -> Any:
+        if isinstance(self.learner, sk.DataOp):
+            self.learner = self.learner.skb.make_learner()
+            self.data_op = self.learner.data_op
         if type(self.learner) is not sk.SkrubLearner:
             raise sk.Unsupported(f"cross-validation of a {type(self.learner).__name__}")
         self.check_backend()
