@@ -4,8 +4,8 @@ Use it in place of skrub (``import stratum as skrub``): everything public in skr
 objects, and searches and cross-validations go through the engine. ``run`` takes a batch of pipelines that
 were built separately.
 
-Importing the package imports skrub and replaces its methods. Only the command line imports it without: there
-that is done as soon as somebody asks for a name of it (``_load``).
+Importing the package imports skrub and replaces its methods. Only the command line and the hook of
+unmodified scripts import it without: there that is done as soon as somebody asks for a name of it (``_load``).
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def _import_engine() -> dict[str, Any]:
 
 
 def _light() -> bool:
-    """Whether this process only wants the command line."""
+    """Whether this process only wants the command line, or a script's hook only `stratum.sklearn`."""
+    if getattr(sys.modules.get("_stratum_hook"), "lightly", False):
+        return True
     if sys.argv[:1] == ["-m"]:  # so while the interpreter looks for the module to run
         return any(word.endswith("m") and _names_us(after) for word, after in _pairs(sys.orig_argv)) or (
             "-mstratum" in sys.orig_argv

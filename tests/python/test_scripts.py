@@ -509,3 +509,49 @@ def test_warnings_of_shared_work_are_shown_by_every_script(python: Path, tmp_pat
     for out, err, n in zip(outs, errs, ("2", "3", "2"), strict=True):
         assert out.decode() == alone[n].stdout
         assert err.decode() == alone[n].stderr and err.count(b"ConvergenceWarning") > 1
+
+
+WAITS = """
+import sys
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.linear_model import Ridge
+import numpy as np
+
+entry = sys.modules.get("stratum.sklearn._entry")
+
+class Counted(Ridge):
+    fits = 0
+    def fit(self, X, y):
+        Counted.fits += 1
+        if entry is not None:
+            entry.PATIENCE = -1.0 if Counted.fits >= LAST else float("inf")
+        return super().fit(X, y)
+
+if entry is not None:
+    entry.PATIENCE = float("inf")
+X = np.random.default_rng(0).normal(size=(60, 3))
+y = X @ [1.0, 2.0, 3.0] + np.sin(X[:, 0])
+search = GridSearchCV(Counted(), {"alpha": [0.1, 1.0, 10.0]}, cv=4, return_train_score=True, n_jobs=N_JOBS).fit(X, y)
+for name in sorted(search.cv_results_):
+    if "time" not in name:
+        print(name, [repr(value) for value in search.cv_results_[name]])
+print(search.best_params_, search.n_splits_, search.predict(X[:3]).tolist())
+print(cross_val_predict(search.best_estimator_, X, y, cv=3)[:4].tolist())
+print("loaded", LOADED if entry is None else "skrub" in sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("last", [1, 5, 1000])
+def test_small_searches_do_without_the_engine_and_long_ones_get_it(tmp_path: Path, last: int, n_jobs: object) -> None:
+    text = WAITS.replace("LAST", str(last)).replace("N_JOBS", str(n_jobs)).replace("LOADED", str(last < 1000))
+    (tmp_path / "script.py").write_text(text, encoding="utf-8")
+    said = [
+        subprocess.run(
+            [sys.executable, *words, "script.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True
+        )
+        for words in ([], ["-m", "stratum", "run"])
+    ]
+    assert said[1].stdout == said[0].stdout and said[0].stdout.count("split") >= 8
+    assert said[1].stderr == said[0].stderr == f"loaded {last < 1000}\n"
+    assert said[0].returncode == said[1].returncode == 0

@@ -6,10 +6,8 @@ order, ties, stratification and warnings are exactly what users know.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,8 +35,10 @@ from sklearn.pipeline import _fit_one, _fit_transform_one, _transform_one
 from sklearn.utils import indexable
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.metaestimators import _safe_split
-from sklearn.utils.parallel import Parallel
 from sklearn.utils.validation import _check_method_params
+
+from . import parallels
+from .parallels import Handler, call_parallel, handler_here, parallel_to
 
 __all__ = [
     "check_cv", "check_scoring", "cross_validate_defaults", "indexable", "is_classifier",
@@ -273,61 +273,7 @@ def is_passthrough(step: Any) -> bool:
     return step is None or (isinstance(step, str) and step == "passthrough")
 
 
-# A handler takes (the Parallel, its tasks as (function, args, kwargs)) and returns their results in order,
-# or NotImplemented where it knows nothing of them.
-Handler = Callable[[Any, list[tuple[Callable[..., Any], tuple, dict]]], Any]
-
-_own = threading.local()
-_original_call = Parallel.__call__
-_original_enter, _original_exit = Parallel.__enter__, Parallel.__exit__
 _original_check_memory = pipeline.check_memory
-
-
-@contextlib.contextmanager
-def parallel_to(handler: Handler | None) -> Iterator[None]:
-    """In this thread, batches of calls go to `handler` (None: to joblib, as ever)."""
-    before = getattr(_own, "handler", None)
-    _own.handler = handler
-    try:
-        yield
-    finally:
-        _own.handler = before
-
-
-def handler_here() -> Handler | None:
-    """What takes the batches of this thread."""
-    return getattr(_own, "handler", None)
-
-
-def call_parallel(parallel: Any, tasks: list[tuple]) -> Any:
-    """What scikit-learn itself does with a batch."""
-    with parallel_to(None):
-        return _original_call(parallel, tasks)
-
-
-def _call(self: Any, iterable: Any) -> Any:
-    handler = handler_here()
-    if handler is None:
-        return _original_call(self, iterable)
-    tasks = list(iterable)
-    result = NotImplemented
-    if tasks and all(hasattr(task[0], "with_config_and_warning_filters") for task in tasks):
-        result = handler(self, tasks)
-    return _original_call(self, tasks) if result is NotImplemented else result
-
-
-def _enter(self: Any) -> Any:
-    """Searches hold their `Parallel` open: its workers would wait for batches that never come."""
-    if handler_here() is None:
-        return _original_enter(self)
-    self._never_entered = True
-    return self
-
-
-def _exit(self: Any, *exc: Any) -> None:
-    if self.__dict__.pop("_never_entered", False):
-        return
-    _original_exit(self, *exc)
 
 
 def _check_memory(memory: Any) -> Any:
@@ -358,8 +304,7 @@ class _NodeMemory:
 
 def install() -> None:
     """Let batches of calls be taken over; without a handler in the thread nothing changes."""
-    _call.__doc__ = _original_call.__doc__
-    Parallel.__call__, Parallel.__enter__, Parallel.__exit__ = _call, _enter, _exit
+    parallels.install()
     pipeline.check_memory = _check_memory
 
 

@@ -14,37 +14,22 @@ A pickle of a search loads as scikit-learn's own class, also where stratum is no
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import copyreg
 import functools
 from abc import ABCMeta
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from sklearn import model_selection
+from sklearn.model_selection import _search_successive_halving as _halving
 
-from .. import _api, _patch
-from ..hosts import _sklearn as _skl
-from ..hosts import pipelines as _pipelines
+from . import _entry
 
 __all__ = [
     "GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV",
     "cross_val_predict", "cross_val_score", "cross_validate",
 ]  # fmt: skip
-
-_skl.install()
-
-
-@contextlib.contextmanager
-def _by_engine(what: str, n_jobs: Any) -> Iterator[None]:
-    """In this thread, the fits of scikit-learn's searches are the engine's while it is switched on."""
-    if not _patch.active() or _pipelines.in_node():
-        yield  # inside a node its own handler takes the fits
-        return
-    with _skl.parallel_to(_pipelines.handler(what, n_jobs, _api.run_one)):
-        yield
-
 
 class _Class(ABCMeta):
     """Classes that pickle as the class of scikit-learn whose module they name."""
@@ -70,7 +55,7 @@ class _Search(metaclass=_Class):
 
         @functools.wraps(cls._original.fit)
         def fit(self: Any, X: Any, y: Any = None, **params: Any) -> Any:
-            with _by_engine(type(self).__name__, self.n_jobs):
+            with _entry.by_engine(type(self).__name__, self.n_jobs):
                 return cls._original.fit(self, X, y, **params)
 
         cls.fit = fit
@@ -113,19 +98,19 @@ class RandomizedSearchCV(_Search, model_selection.RandomizedSearchCV):
 
 
 @_documented
-class HalvingGridSearchCV(_Search, _skl.HALVING[0]):
-    _original = _skl.HALVING[0]
+class HalvingGridSearchCV(_Search, _halving.HalvingGridSearchCV):
+    _original = _halving.HalvingGridSearchCV
 
 
 @_documented
-class HalvingRandomSearchCV(_Search, _skl.HALVING[1]):
-    _original = _skl.HALVING[1]
+class HalvingRandomSearchCV(_Search, _halving.HalvingRandomSearchCV):
+    _original = _halving.HalvingRandomSearchCV
 
 
 def _function(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def function(*args: Any, **kwargs: Any) -> Any:
-        with _by_engine(original.__name__, kwargs.get("n_jobs")):
+        with _entry.by_engine(original.__name__, kwargs.get("n_jobs")):
             return original(*args, **kwargs)
 
     return function

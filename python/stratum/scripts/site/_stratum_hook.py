@@ -33,6 +33,10 @@ exchange = None
 patched = None
 libraries = frozenset()
 
+#: Stratum is being imported for its `sklearn` alone: skrub and the engine can wait.
+lightly = False
+
+_ours = False  # stratum was imported from here, not by the script
 _home = None  # the package's directory, where the runner says so
 _actions = {}
 _passing = set()  # names that are being looked for: the other finders answer
@@ -111,7 +115,11 @@ def forget_later(name):
 
 def _load_stratum():
     """Import the package; from the runner's directory where it is not on the script's path."""
-    if "stratum" in sys.modules or _home is None:
+    global _ours
+    if "stratum" in sys.modules:
+        return sys.modules["stratum"]
+    _ours = True
+    if _home is None:
         import stratum
 
         return stratum
@@ -138,12 +146,15 @@ def _plain(error):
 
 
 def _on_skrub(module):
-    asked = "stratum" in sys.modules  # the script imports it, and skrub through it
+    asked = "stratum" in sys.modules and not _ours  # the script imports it, and skrub through it
     try:
         package = _load_stratum()
         package._load()
         if not asked and not os.environ.get("STRATUM_PROGRESS"):
-            package._config._defaults["progress"] = False  # the script's stderr is its own
+            from importlib import import_module
+
+            # The script's stderr is its own.  (The package may be in the middle of loading.)
+            import_module("stratum._config")._defaults["progress"] = False
     except Exception as error:  # the script must run as without: it is told why it is not faster
         _plain(error)
 
@@ -203,7 +214,12 @@ def _of_stratum(name):
     from importlib import import_module
     from importlib.util import find_spec
 
-    _load_stratum()
+    global lightly
+    lightly = True
+    try:
+        _load_stratum()
+    finally:
+        lightly = False
     if find_spec("stratum.sklearn") is None:
         return None
     return getattr(import_module("stratum.sklearn"), name, None)
