@@ -15,7 +15,7 @@ import skrub
 from . import _config
 from .capture import building, previews
 from .hosts import _skrub_0_11 as sk
-from .hosts import backends, evaluating, searches, studies
+from .hosts import backends, evaluating, searches, studies, tracebacks
 
 _plain = threading.local()  # set while skrub's own evaluator is asked on purpose
 
@@ -46,7 +46,12 @@ def _fit(self: Any, environment: Any) -> Any:
         return _original_fit(self, environment)
     from . import _api
 
-    return _api.run_one(searches.SearchItem(self, environment))
+    item = searches.SearchItem(self, environment)
+    try:
+        return _api.run_one(item)
+    except Exception as error:
+        name = "randomized" if hasattr(self.search, "n_iter") else "grid"
+        raise _frames.of_search(error, name, item.failed_in_fold, item.supervised)  # noqa: B904
 
 
 @functools.wraps(_original_cross_validate)
@@ -74,7 +79,10 @@ def _cross_validate(
     item = searches.CrossValidateItem(learner, environment, keep_subsampling, cv, kwargs)
     study = studies.current()
     if study is None:
-        return _api.run_one(item)
+        try:
+            return _api.run_one(item)
+        except Exception as error:
+            raise _frames.of_search(error, "cross_validate", item.failed_in_fold, item.supervised)  # noqa: B904
     item.n_jobs = study.n_jobs
     try:
         return _api.run_one(item)
@@ -107,8 +115,12 @@ def _optuna_fit(self: Any, environment: Any) -> Any:
     return self
 
 
+_frames = tracebacks.Frames(plain_skrub)
+
+
 def install() -> None:
     """Put the replacements in place."""
+    searches.FoldsItem.frames = _frames
     searches.SearchItem.engine_off = staticmethod(_original_fit)
     searches.CrossValidateItem.engine_off = staticmethod(_original_cross_validate)
     sk.ParamSearch.fit = _fit
@@ -118,7 +130,7 @@ def install() -> None:
     skrub.cross_validate = _cross_validate
     if getattr(skrub, "_data_ops", None) is not None and hasattr(skrub._data_ops, "cross_validate"):
         skrub._data_ops.cross_validate = _cross_validate
-    sk.evaluation.evaluate = evaluating.evaluating(sk.evaluation.evaluate, active)
+    sk.evaluation.evaluate = evaluating.evaluating(sk.evaluation.evaluate, active, _frames)
     building.install(active, [evaluating.LOOP_CODE])
     previews.install()
     # These modules of skrub imported the function by its name.

@@ -38,10 +38,10 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
 from . import parallels
-from .parallels import Handler, call_parallel, handler_here, parallel_to
+from .parallels import Handler, Parallel, call_parallel, handler_here, parallel_to
 
 __all__ = [
-    "check_cv", "check_scoring", "cross_validate_defaults", "indexable", "is_classifier",
+    "Parallel", "check_cv", "check_scoring", "cross_validate_defaults", "indexable", "is_classifier",
     "multimetric_scorer", "parallel_to", "response_methods", "score_model", "validate_cross_validate",
     "validate_search",
 ]  # fmt: skip

@@ -34,6 +34,7 @@ from sklearn.base import BaseEstimator
 
 from .. import _config
 from . import _skrub_0_11 as sk
+from . import tracebacks
 
 # Up to so many cells an environment is small: what is computed from it needs no thought about memory.
 SMALL_CELLS = 30_000
@@ -362,7 +363,9 @@ def in_order(data_op: Any, mode: str, environment: Any, count: int | None = None
     return work.run(data_op)
 
 
-def evaluating(original: Callable[..., Any], active: Callable[[], bool]) -> Callable[..., Any]:
+def evaluating(
+    original: Callable[..., Any], active: Callable[[], bool], frames: tracebacks.Frames
+) -> Callable[..., Any]:
     """skrub's `evaluate`, by the engine where it is on.
 
     Parameters
@@ -371,6 +374,8 @@ def evaluating(original: Callable[..., Any], active: Callable[[], bool]) -> Call
         skrub's own function.
     active : callable
         Whether the engine is on in this thread.
+    frames : Frames
+        What puts skrub's frames into tracebacks.
 
     Returns
     -------
@@ -391,7 +396,10 @@ def evaluating(original: Callable[..., Any], active: Callable[[], bool]) -> Call
             from .. import _verify
 
             return _verify.evaluation(lambda: ours(*arguments), lambda: original(*arguments), mode)
-        return ours(*arguments)
+        try:
+            return ours(*arguments)
+        except Exception as error:
+            raise frames.of_evaluation(error)  # noqa: B904
 
     def ours(
         data_op: Any, mode: str, environment: Any, clear: bool, callbacks: Any, ancestor_data_op: Any

@@ -116,6 +116,9 @@ def _fit_with(estimator: Any, method: str, args: tuple, kwargs: dict, no_cache: 
     return fitted, result
 
 
+FIT_CODE = _fit_with.__code__  # by which the traceback of a failed fit is recognised
+
+
 def fit(
     x: Any, impl: Any, method: str, estimator: Any, X: Any, y: Any, unsupervised: bool, cols: Any,
     exclude_cols: Any, no_wrap: Any, allow_reject: Any, no_cache: Any, kwargs: Any, seed: int | None,

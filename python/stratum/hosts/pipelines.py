@@ -26,6 +26,7 @@ import numbers
 import threading
 import time
 import traceback
+import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -502,6 +503,7 @@ class BatchItem(searches.Item):
         self.parallel, self.tasks = parallel, tasks
         self.function = tasks[0][0].function
         self.seeds: dict[tuple[str, type], int] = {}
+        self.raised: int | None = None  # the task whose error ends the batch
 
     # -- lowering
 
@@ -535,7 +537,8 @@ class BatchItem(searches.Item):
         equal: dict[bytes, Fold] = {}
         candidates: dict[int, Candidate] = {}
         self.fits, self.pairs, self.waves = [], [], []
-        for call in calls:
+        for number, call in enumerate(calls):
+            self.raised = number
             at = (id(call["train"]), id(call["test"]))
             if at not in folds:
                 rows = encode.encode((np.asarray(call["train"]), np.asarray(call["test"])))
@@ -554,6 +557,7 @@ class BatchItem(searches.Item):
             self.pairs.append(pair)
             folds[at].shared.pairs.add(pair.id)
             self.waves.append(list(folds).index(at))
+        self.raised = None
         return engine.node("batch", (_core.Leaf(self, False),))
 
     def begin(self) -> Any:
@@ -692,6 +696,7 @@ class BatchItem(searches.Item):
     def gather(self, results: tuple) -> list:
         failed = _failed(*results)
         if failed is not None:
+            self.raised = next(i for i, result in enumerate(results) if result is failed)
             raise failed.error
         if not self.scores:
             return list(results)
@@ -755,7 +760,47 @@ def handler(what: str, n_jobs: Any, run: Callable[[BatchItem], list]) -> skl.Han
         functions = {task[0].function for task in tasks}
         if functions not in ({skl.fit_and_score}, {skl.fit_and_predict}):
             return NotImplemented
+        item = BatchItem(parallel, tasks, what, backends.n_jobs_of(n_jobs))
         with skl.parallel_to(None):
-            return run(BatchItem(parallel, tasks, what, backends.n_jobs_of(n_jobs)))
+            try:
+                results = run(item)
+            except Exception as error:
+                raised = error
+            else:
+                return _with_own_texts(results, tasks)
+            if item.raised is not None:
+                _again(tasks[item.raised])
+        raise raised
 
     return handle
+
+
+# A fit that has failed is made again where scikit-learn makes it, once for each error: its traceback is part of
+# what users read, in warnings and messages.  It does so in no time as a rule; code of the user's runs once.
+
+
+def _with_own_texts(results: list, tasks: list[tuple]) -> list:
+    texts: dict[str, str] = {}
+    for result, task in zip(results, tasks):
+        text = result.get("fit_error") if isinstance(result, dict) else None
+        if text is None:
+            continue
+        if text not in texts:
+            again = _again(task)
+            own = None if again is None else again[0].get("fit_error")
+            texts[text] = text if own is None else own
+        result["fit_error"] = texts[text]
+    return results
+
+
+def _again(task: tuple) -> list | None:
+    """What scikit-learn makes of a task; None where that would run code of the user's again."""
+    _, args, kwargs = task
+    if not all(estimators._is_library(value) for value in (*args[:1], kwargs.get("estimator"), kwargs.get("parameters"))):
+        return None
+    scorer = kwargs.get("scorer")
+    if scorer is not None and not skl.is_library_scorer(scorer, estimators._is_library):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return skl.call_parallel(skl.Parallel(n_jobs=1), [task])

@@ -465,6 +465,9 @@ class FoldsItem(Item):
     cv: Any = None  # the engine's side
     keep: Any = None
     train_scores = False
+    frames: Any = None  # what puts the libraries' frames into tracebacks; set when skrub's functions are replaced
+    failed_in_fold = False
+    supervised = False
 
     def check_backend(self) -> None:
         """Leave the work to a joblib backend that was chosen for where it runs; to joblib, what it refuses."""
@@ -490,6 +493,7 @@ class FoldsItem(Item):
         self.given_splitter = splitter
         self.capture(engine, data_op)
         self.x_node, self.y_node = found["X"], found.get("y")
+        self.supervised = self.y_node is not None
         self.x_entry = self.plan.index_of(self.x_node)
         self.y_entry = self.plan.index_of(self.y_node) if self.y_node is not None else -1
         scope = self.scope("fit_transform")
@@ -653,7 +657,9 @@ class FoldsItem(Item):
                 if o.fit_error is not None:
                     error = self._annotate_pair(o.fit_error, o.fit_at, i)
                     if result["fit_error"] is None:
-                        result["fit_error"] = "".join(traceback.format_exception(error))
+                        result["fit_error"] = "".join(
+                            traceback.format_exception(self.frames.of_fit(error, self.supervised))
+                        )
                     if isinstance(self.scorer, skl.multimetric_scorer):
                         result[name] = {n: self.error_score for n in self.scorer._scorers}
                     else:
@@ -684,6 +690,7 @@ class FoldsItem(Item):
         if not isinstance(error, Exception) or isinstance(error, _CANNOT_SHARE()):
             raise error
         if isinstance(self.error_score, str) and self.error_score == "raise":
+            self.failed_in_fold = True
             raise self._annotate_pair(error, outcome.fit_at, i)
 
     def learner_with(self, candidate: int | None, states: list[tuple[int, Any]], params: dict) -> Any:

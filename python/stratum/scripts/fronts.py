@@ -1,7 +1,8 @@
 """Tracebacks without frames of stratum: the functions that replaced skrub's get a front (`_core.Front`).
 
-Called when the package has been loaded and all replacements are in place. An error of the user's then shows
-the user's code and the libraries'. Whoever looks for a fault in stratum sets STRATUM_FULL_TRACEBACKS=1.
+`install` is called when the package has been loaded and all replacements are in place. An error of the user's then shows
+the user's code and the libraries'. `stratum.sklearn` makes
+fronts for its own functions. Whoever looks for a fault in stratum sets STRATUM_FULL_TRACEBACKS=1.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ HOME = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
 VARIABLE = "STRATUM_FULL_TRACEBACKS"
 
 
+def shown() -> bool:
+    """Whether frames of the package are to be seen."""
+    return os.environ.get(VARIABLE, "0") not in ("", "0")
+
+
 def install() -> None:
     """Put a front before every function of ours that stands in a module or class of skrub."""
-    if os.environ.get(VARIABLE, "0") not in ("", "0"):
+    if shown():
         return
     made: dict[int, Any] = {}
     for name, module in list(sys.modules.items()):

@@ -24,12 +24,20 @@ from typing import Any
 from sklearn import model_selection
 from sklearn.model_selection import _search_successive_halving as _halving
 
+from .. import _core
+from ..scripts import fronts
 from . import _entry
 
 __all__ = [
     "GridSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "RandomizedSearchCV",
     "cross_val_predict", "cross_val_score", "cross_validate",
 ]  # fmt: skip
+
+
+def _front(function: Callable[..., Any]) -> Any:
+    """The function without frames of the package in tracebacks (see `stratum.scripts.fronts`)."""
+    return function if fronts.shown() else _core.Front(function, fronts.HOME)
+
 
 class _Class(ABCMeta):
     """Classes that pickle as the class of scikit-learn whose module they name."""
@@ -58,7 +66,7 @@ class _Search(metaclass=_Class):
             with _entry.by_engine(type(self).__name__, self.n_jobs):
                 return cls._original.fit(self, X, y, **params)
 
-        cls.fit = fit
+        cls.fit = _front(fit)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         original = type(self).__dict__.get("_original")
@@ -113,7 +121,7 @@ def _function(original: Callable[..., Any]) -> Callable[..., Any]:
         with _entry.by_engine(original.__name__, kwargs.get("n_jobs")):
             return original(*args, **kwargs)
 
-    return function
+    return _front(function)
 
 
 cross_validate = _function(model_selection.cross_validate)

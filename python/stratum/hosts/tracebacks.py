@@ -1,0 +1,179 @@
+"""Tracebacks: the frames of skrub's and scikit-learn's loops stand where they stand without stratum.
+
+What it is for
+    Between the caller and the node that failed, plain skrub has the same few frames each time: its evaluator's,
+    and in a search those of scikit-learn's loop.  Where the engine did the work instead, its own frames are
+    taken out of the traceback of an error and those few put in, so that a script fails, and warns of failed
+    fits, with the very text that it has by plain skrub.
+
+How
+    The frames are the libraries' own: skrub is asked, once for each way of failing, to evaluate or search a
+    tiny pipeline whose node raises, and its part of that traceback is kept.  So nothing here knows names or
+    line numbers of skrub, but for the few functions by which a way of failing is recognised.
+
+Who may call it
+    `stratum.hosts.evaluating`, `stratum.hosts.searches` and `stratum._patch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import skrub
+from sklearn.base import BaseEstimator
+
+from . import _skrub_0_11 as sk
+from . import operators
+
+_HOME = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+_NODES = sk.nodes_module.__file__
+
+_Part = list[tuple[types.FrameType, int, int]]
+
+
+class _Asked(Exception):
+    """What the nodes raise that show the frames."""
+
+
+class _Evaluates(sk.nodes_module.DataOpImpl):
+    _fields: ClassVar[list[str]] = ["inner"]
+
+    def eval(self, *, mode: str, environment: Any) -> Any:
+        yield self.inner
+        raise _Asked
+
+
+class _Computes(sk.nodes_module.DataOpImpl):
+    _fields: ClassVar[list[str]] = ["inner"]
+
+    def compute(self, e: Any, mode: str, environment: Any) -> Any:
+        raise _Asked
+
+
+class _Refuses(BaseEstimator):
+    def fit(self, X: Any, y: Any = None) -> _Refuses:
+        raise _Asked
+
+
+# Entered from scikit-learn's loop when fits have failed: raises where all of them have.
+_ALL_FAILED = "_warn_or_raise_about_fit_failures"
+_FOLD = "_fit_and_score"
+
+
+class Frames:
+    """The libraries' frames between a caller and a node.
+
+    Parameters
+    ----------
+    plain : callable
+        Gives a context in which skrub's own evaluator runs.
+    """
+
+    def __init__(self, plain: Callable[[], contextlib.AbstractContextManager]) -> None:
+        self._plain = plain
+        self._parts: dict[tuple, _Part] = {}
+
+    def of_evaluation(self, error: Exception) -> Exception:
+        """An error that leaves the engine's `evaluate`, with the traceback that skrub's would give it."""
+        return self._with(error, "evaluate")
+
+    def of_fit(self, error: Exception, supervised: bool) -> Exception:
+        """The error of one candidate's fit on one fold, as scikit-learn's loop catches it."""
+        return self._with(error, "fold", "fold", supervised)
+
+    def of_search(self, error: Exception, name: str, in_fold: bool, supervised: bool) -> Exception:
+        """An error that leaves a search or cross-validation.
+
+        Parameters
+        ----------
+        error : Exception
+        name : str
+            ``"grid"``, ``"randomized"`` or ``"cross_validate"``.
+        in_fold : bool
+            Whether the fit of a candidate raised it, rather than X, y or the splitter.
+        supervised : bool
+            Whether there is a y.
+        """
+        return self._with(error, name, "fold" if in_fold else "X", supervised)
+
+    def _with(self, error: Exception, entry: str, where: str = "", supervised: bool = False) -> Exception:
+        place, last = error.__traceback__, None
+        while place is not None and place.tb_frame.f_code.co_filename.startswith(_HOME):
+            place, last = place.tb_next, place.tb_frame.f_code
+        if place is None:
+            return error
+        code = place.tb_frame.f_code
+        if code.co_name == _ALL_FAILED and where:
+            key = (entry, "all", _Computes, supervised)
+        elif code.co_filename == _NODES:
+            key = (entry, where, _Evaluates if code.co_name == "eval" else _Computes, supervised)
+        elif last is operators.FIT_CODE:
+            key = (entry, where, _Refuses, supervised)
+        else:
+            return error
+        part = self._parts.get(key)
+        if part is None:
+            part = self._parts[key] = self._ask(*key)
+        for frame, instruction, line in reversed(part):
+            place = types.TracebackType(place, frame, instruction, line)
+        return error.with_traceback(place)
+
+    def _ask(self, entry: str, where: str, kind: type, supervised: bool) -> _Part:
+        """The frames of the libraries for one way of failing."""
+        part: _Part = []
+        try:
+            with warnings.catch_warnings(), self._plain():
+                warnings.simplefilter("ignore")
+                _fail(entry, where, kind, supervised)
+        except Exception as error:
+            # (Some other error: a skrub that works in another way. The user's error is left as it is.)
+            expected = isinstance(error, ValueError if where == "all" else _Asked)
+            place = error.__traceback__ if expected else None
+            while place is not None:
+                if place.tb_frame.f_code.co_name == _ALL_FAILED:
+                    break
+                if not place.tb_frame.f_code.co_filename.startswith(_HOME):
+                    part.append((place.tb_frame, place.tb_lasti, place.tb_lineno))
+                place = place.tb_next
+        first = {"fold": _FOLD, "evaluate": "evaluate"}.get(entry)
+        file = sk.learners.__file__ if first is None else None
+        for k, (frame, _, _) in enumerate(part):
+            if frame.f_code.co_name == first or frame.f_code.co_filename == file:
+                return part[k:]
+        return []
+
+
+def _fail(entry: str, where: str, kind: type, supervised: bool) -> None:
+    """Have skrub fail in a node of `kind`."""
+    var = skrub.var("x")
+    if entry == "evaluate":
+        node = var.skb.apply(_Refuses()) if kind is _Refuses else sk.DataOp(kind(var))
+        sk.evaluation.evaluate(node, "fit", {"x": np.zeros((4, 1))})
+        return
+    y = skrub.var("y").skb.mark_as_y() if supervised else None
+    if kind is _Refuses:
+        node = var.skb.mark_as_X().skb.apply(_Refuses(), y=y)
+    elif where == "X":
+        node = sk.DataOp(kind(var)).skb.mark_as_X().skb.apply("passthrough", y=y)
+    else:
+        node = sk.DataOp(kind((var.skb.mark_as_X(), y)))
+    how = {
+        "cv": 2, "scoring": _no_score, "n_jobs": 1, "error_score": np.nan if where == "all" else "raise",
+    }  # fmt: skip
+    environment = {"x": np.zeros((4, 1)), **({"y": np.arange(4) % 2} if supervised else {})}
+    if entry == "cross_validate":
+        node.skb.cross_validate(environment, **how)
+    elif entry == "randomized":
+        node.skb.make_randomized_search(n_iter=1, refit=False, **how).fit(environment)
+    else:
+        node.skb.make_grid_search(refit=False, **how).fit(environment)
+
+
+def _no_score(model: Any, X: Any, y: Any = None) -> float:
+    return 0.0
