@@ -32,6 +32,7 @@ ROWS, QUICK_ROWS = 20_000, 4_000
 SCRIPT = '''"""Which model for prices? This one: {model}."""
 import pandas as pd
 import skrub
+from sklearn.preprocessing import StandardScaler
 {imports}
 
 df = pd.read_csv({path!r})
@@ -39,7 +40,7 @@ data = skrub.var("data", df)
 y = data["Price"].skb.mark_as_y()
 X = data.drop(columns=["Price", "Transaction unique identifier"]).skb.mark_as_X()
 encoder = skrub.StringEncoder(n_components=20, random_state=0)
-features = X.skb.apply(skrub.TableVectorizer(high_cardinality=encoder))
+features = X.skb.apply(skrub.TableVectorizer(high_cardinality=encoder)).skb.apply(StandardScaler())
 pred = features.skb.apply({model}, y=y)
 scores = pred.skb.cross_validate(cv=5, scoring="r2")["test_score"]
 print("{model}")

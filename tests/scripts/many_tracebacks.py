@@ -4,7 +4,7 @@ import traceback
 import numpy as np
 import pandas as pd
 import skrub
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
@@ -17,7 +17,7 @@ def attempt(title, action):
         print(traceback.format_exc())
 
 
-class Refuses(BaseEstimator):
+class Refuses(TransformerMixin, BaseEstimator):
     def fit(self, X, y=None):
         if len(X) < 30:
             raise ValueError(f"{len(X)} rows are too few")
@@ -49,15 +49,15 @@ attempt("an unknown variable", lambda: checked.skb.eval({"data": df, "least": 1,
 attempt("a method", lambda: X.no_such_method(3).skb.eval({"data": df}))
 attempt("an operator", lambda: (X["a"] + "text").skb.eval({"data": df}))
 attempt("a column", lambda: X["none"].skb.eval({"data": df}))
-attempt("a fit", lambda: pred.skb.make_learner().fit({"data": df.head(10)}))
-learner = pred.skb.make_learner().fit({"data": df})
-attempt("a prediction", lambda: learner.predict({"data": df.head(3)}))
-attempt("no such method", lambda: learner.transform({"data": df}))
-attempt("not fitted", lambda: pred.skb.make_learner().predict({"data": df}))
+attempt("a fit", lambda: pred.skb.make_learner().fit({"data": df.head(10), "least": 3}))
+learner = pred.skb.make_learner().fit({"data": df, "least": 3})
+attempt("a prediction", lambda: learner.predict({"data": df.head(3), "least": 1}))
+attempt("no such method", lambda: learner.transform({"data": df, "least": 3}))
+attempt("not fitted", lambda: pred.skb.make_learner().predict({"data": df, "least": 3}))
 attempt("a branch", lambda: (X["a"].sum() > 3).skb.if_else(X["no"], X["b"]).skb.eval({"data": df}))
 attempt("a match", lambda: X["b"].max().skb.match({1: X, 2: y}).skb.eval({"data": df}))
-attempt("one class", lambda: pred.skb.make_learner().fit({"data": df[df["t"] == 0].head(30)}))
+attempt("one class", lambda: pred.skb.make_learner().fit({"data": df[df["t"] == 0].head(30), "least": 3}))
 valued = skrub.var("data", df)
 attempt("a preview", lambda: valued["a"].no_such_method())
 attempt("a preview of a fit", lambda: valued[["a"]].skb.apply(Ridge(alpha=-1), y=valued["t"]))
-attempt("a split", lambda: checked.skb.train_test_split({"least": 3}))
+attempt("a split", lambda: checked.skb.train_test_split({"least": 3000, "data": df}))
