@@ -69,6 +69,8 @@ def column(raw: Any, nulls: tuple[Any, ...] | None = None) -> tuple[Any, Any]:
     raw : iterable
         What was given, or its items where they can be had only once.
     """
+    if isinstance(raw, Prepared):
+        return raw.found, raw
     capsule = _capsule(raw)
     if capsule is not None:
         found = _core.text_from_arrow(capsule)
@@ -90,6 +92,30 @@ def column(raw: Any, nulls: tuple[Any, ...] | None = None) -> tuple[Any, Any]:
     return _core.text_from_list(items, nulls), raw
 
 
+def reads(raw: Any) -> bool:
+    """Whether a column of a frame has strings in Arrow's layout, so that its type says all of it."""
+    package = _module_of(raw)
+    if package == "pandas":
+        pandas = sys.modules["pandas"]
+        return isinstance(raw, pandas.Series) and _arrow_dtype(pandas, raw.dtype)
+    if package == "polars":
+        polars = sys.modules["polars"]
+        return isinstance(raw, polars.Series) and raw.dtype in (polars.String, polars.Categorical, polars.Enum)
+    return False
+
+
+class Prepared:
+    """A column in its distinct form, which the original can still iterate over."""
+
+    def __init__(self, found: Any) -> None:
+        self.found = found
+
+    def __iter__(self) -> Any:
+        strings = self.found.strings()
+        codes = codes_of(self.found)
+        return iter(strings if codes is None else [strings[code] for code in codes])
+
+
 def _module_of(value: Any) -> str:
     """The package that a value's type comes from."""
     return type(value).__module__.partition(".")[0]
@@ -97,18 +123,9 @@ def _module_of(value: Any) -> str:
 
 def _capsule(raw: Any) -> Any:
     """An Arrow capsule of strings, where the column can give one without guessing types."""
-    package = _module_of(raw)
-    if package == "pandas":
-        pandas = sys.modules["pandas"]
-        if not isinstance(raw, pandas.Series) or not _arrow_dtype(pandas, raw.dtype):
-            return None
+    if reads(raw):
         return raw.__arrow_c_stream__()
-    if package == "polars":
-        polars = sys.modules["polars"]
-        if isinstance(raw, polars.Series) and raw.dtype in (polars.String, polars.Categorical, polars.Enum):
-            return raw.__arrow_c_stream__()
-        return None
-    if package == "pyarrow":
+    if _module_of(raw) == "pyarrow":
         if hasattr(raw, "__arrow_c_stream__"):
             return raw.__arrow_c_stream__()
         if hasattr(raw, "__arrow_c_array__"):
@@ -417,6 +434,34 @@ class _Convertible:
         return other
 
 
+def from_original(estimator: Any) -> Any:
+    """The native vectorizer for one of scikit-learn's; what has none is returned as it is."""
+    for cls in (CountVectorizer, TfidfTransformer, TfidfVectorizer, HashingVectorizer):
+        if type(estimator) is cls._original:
+            return cls.from_original(estimator)
+    return estimator
+
+
+def idf(df: np.ndarray, n_samples: int, smooth: bool) -> np.ndarray:
+    """Inverse document frequencies by the original's operations, in its order and types.
+
+    Parameters
+    ----------
+    df : ndarray of float64 or float32
+        Rows that have each column; is changed.
+    n_samples : int
+        Rows.
+    smooth : bool
+        Whether one more row has all columns.
+    """
+    df += float(smooth)
+    out = np.full_like(df, fill_value=n_samples + int(smooth))
+    out /= df
+    np.log(out, out=out)
+    out += 1.0
+    return out
+
+
 class _Counting(_Convertible):
     """The steps of the original's ``fit_transform`` and ``transform`` that are done in C."""
 
@@ -583,8 +628,20 @@ class TfidfVectorizer(_Counting, original.TfidfVectorizer):
 
     _original = original.TfidfVectorizer
 
+    def scans(self) -> bool:
+        """Whether the C scanner does what this vectorizer's analyzer does."""
+        return _scanner(self, original.CountVectorizer) is not None
+
+    def learn(self, raw_documents: Iterable[Any]) -> Any:
+        """Learn vocabulary and idf; a `Pending` or a matrix of counts."""
+        self._check_params()
+        return self._learn(raw_documents)
+
+    def look_up(self, raw_documents: Iterable[Any]) -> Any:
+        """Look documents up in the vocabulary; a `Pending` or a matrix of counts."""
+        return self._pending(raw_documents, fit=False)
+
     def _learn(self, raw_documents: Iterable[Any]) -> Any:
-        """Counts, with the vocabulary and idf learned from them."""
         self._tfidf = original.TfidfTransformer(
             norm=self.norm, use_idf=self.use_idf, smooth_idf=self.smooth_idf, sublinear_tf=self.sublinear_tf
         )
@@ -595,15 +652,8 @@ class TfidfVectorizer(_Counting, original.TfidfVectorizer):
         tfidf = self._tfidf
         tfidf.n_features_in_ = X.n_columns
         if self.use_idf:
-            # The original's operations, in its order and types.
-            n_samples = X.shape[0] + int(self.smooth_idf)
             dtype = np.dtype(self.dtype) if np.dtype(self.dtype).kind == "f" else np.dtype(np.float64)
-            df = X.documents().astype(dtype, copy=False)
-            df += float(self.smooth_idf)
-            tfidf.idf_ = np.full_like(df, fill_value=n_samples, dtype=dtype)
-            tfidf.idf_ /= df
-            np.log(tfidf.idf_, out=tfidf.idf_)
-            tfidf.idf_ += 1.0
+            tfidf.idf_ = idf(X.documents().astype(dtype), X.shape[0], self.smooth_idf)
         return X
 
     def _weighted(self, X: Any) -> Any:
@@ -615,7 +665,9 @@ class TfidfVectorizer(_Counting, original.TfidfVectorizer):
             X = self._finished(X)
         return TfidfTransformer.from_original(self._tfidf).transform(X, copy=False)
 
-    def _entries(self, X: Pending, *, sort: bool = False, expand: bool = True) -> Any:
+    def _entries(
+        self, X: Pending, number: Any = np.float64, *, sort: bool = False, expand: bool = True
+    ) -> Any:
         """``(data, index, indptr)`` of tf-idf; None where that takes a matrix of counts."""
         tfidf = self._tfidf
         check_is_fitted(tfidf)
@@ -629,7 +681,7 @@ class TfidfVectorizer(_Counting, original.TfidfVectorizer):
         ):
             return None
         return X.rows(
-            np.float64, idf=idf, norm=tfidf.norm, sublinear=tfidf.sublinear_tf, sort=sort, expand=expand
+            number, idf=idf, norm=tfidf.norm, sublinear=tfidf.sublinear_tf, sort=sort, expand=expand
         )
 
     def fit(self, raw_documents: Iterable[Any], y: Any = None) -> Self:
@@ -666,8 +718,7 @@ class TfidfVectorizer(_Counting, original.TfidfVectorizer):
         -------
         sparse matrix of shape (n_samples, n_features)
         """
-        self._check_params()
-        return self._weighted(self._learn(raw_documents))
+        return self._weighted(self.learn(raw_documents))
 
     def transform(self, raw_documents: Iterable[Any]) -> Any:
         """The weighted matrix of documents, with the vocabulary and idf learned.
@@ -693,6 +744,10 @@ class HashingVectorizer(_Convertible, original.HashingVectorizer):
     """
 
     _original = original.HashingVectorizer
+
+    def scans(self) -> bool:
+        """Whether the C scanner does what this vectorizer's analyzer does."""
+        return _scanner(self, original.HashingVectorizer) is not None
 
     def transform(self, X: Iterable[Any]) -> Any:
         """The matrix of hashed terms.
