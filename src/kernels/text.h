@@ -37,6 +37,13 @@ void st_terms_free(st_terms *t);
 /* The number of a term; added where it is new. */
 int st_terms_add(st_terms *t, const uint8_t *p, size_t len, uint32_t *id) ST_USE;
 uint32_t st_terms_find(const st_terms *t, const uint8_t *p, size_t len);
+#define ST_BATCH 64
+/* The numbers of up to ST_BATCH slices of a text, in turn; terms that are new are added, or, where `add` is
+ * false, answered with ST_NO_TERM.  Their slots are fetched together, which halves the time of a lookup in a
+ * table that no cache holds. */
+struct st_gram;
+int st_terms_batch(st_terms *t, bool add, const uint8_t *text, const struct st_gram *grams, size_t n,
+                   uint32_t *ids) ST_USE;
 /* order[i]: the term that stands at place i when all are sorted by code points. */
 int st_terms_sort(const st_terms *t, uint32_t *order, int n_threads) ST_USE;
 

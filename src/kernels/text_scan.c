@@ -236,6 +236,44 @@ static void walk_word(writer *w, const uint8_t *text, const uint8_t *end)
     word_flush(w);
 }
 
+static bool is_ascii(const uint8_t *p, size_t len)
+{
+    uint64_t high = 0;
+    for (; len >= 8; p += 8, len -= 8) {
+        uint64_t x;
+        memcpy(&x, p, 8);
+        high |= x;
+    }
+    for (; len; p++, len--)
+        high |= (uint64_t)*p;
+    return !(high & 0x8080808080808080u);
+}
+
+/* The same for ASCII: a third of the time, which is most of what texts of words take. */
+static void walk_word_ascii(writer *w, const uint8_t *text, const uint8_t *end)
+{
+    uint8_t to[128]; /* what is written; 0: no word */
+    for (uint32_t c = 0; c < 128; c++) {
+        uint8_t flags = uni_flags(c);
+        uint32_t small = w->spec->lowercase && (flags & ST_UNI_LOWERS) ? c + 32 : c;
+        to[c] = (uint8_t)(flags & ST_UNI_WORD ? small : 0);
+    }
+    for (const uint8_t *p = text; p < end;) {
+        uint8_t c = to[*p++];
+        if (!c) continue;
+        uint8_t *q = w->q;
+        w->start = q;
+        *q++ = c;
+        while (p < end && (c = to[*p]) != 0) {
+            *q++ = c;
+            p++;
+        }
+        w->n_in = (uint32_t)(q - w->q);
+        w->q = q;
+        word_flush(w);
+    }
+}
+
 /* -- n-grams of what was written ------------------------------------------------------------------------- */
 
 static int grams_char(const st_alloc *a, st_scan *s, const st_text_spec *spec)
@@ -301,7 +339,12 @@ int st_scan_text(const st_alloc *a, st_scan *s, const st_text_spec *spec, const 
     switch (spec->analyzer) {
     case ST_CHAR: walk_char(&w, p, p + len); break;
     case ST_CHAR_WB: walk_wb(&w, p, p + len); break;
-    case ST_WORD: walk_word(&w, p, p + len); break;
+    case ST_WORD:
+        if (len >= 128 && is_ascii(p, len))
+            walk_word_ascii(&w, p, p + len);
+        else
+            walk_word(&w, p, p + len);
+        break;
     }
     s->buf.n = (size_t)(w.q - w.base);
     s->at.n = w.n_at + 1;

@@ -69,9 +69,9 @@ void st_terms_free(st_terms *t)
     *t = (st_terms){0};
 }
 
-static inline size_t slot_of(const st_terms *t, uint64_t key, const uint8_t *p, size_t len)
+static inline size_t slot_at(const st_terms *t, uint64_t hash, uint64_t key, const uint8_t *p, size_t len)
 {
-    size_t i = hash_of(key, p, len) & t->mask;
+    size_t i = hash & t->mask;
     for (;; i = (i + 1) & t->mask) {
         const st_term_slot *s = &t->slots[i];
         if (s->id == ST_NO_TERM) return i;
@@ -79,6 +79,11 @@ static inline size_t slot_of(const st_terms *t, uint64_t key, const uint8_t *p, 
             (len <= 8 || memcmp(t->bytes + t->off[s->id] + 8, p + 8, len - 8) == 0))
             return i;
     }
+}
+
+static inline size_t slot_of(const st_terms *t, uint64_t key, const uint8_t *p, size_t len)
+{
+    return slot_at(t, hash_of(key, p, len), key, p, len);
 }
 
 uint32_t st_terms_find(const st_terms *t, const uint8_t *p, size_t len)
@@ -106,14 +111,9 @@ static int grow_slots(st_terms *t)
     return ST_OK;
 }
 
-int st_terms_add(st_terms *t, const uint8_t *p, size_t len, uint32_t *id)
+/* A term that is not there, with the free slot where it belongs. */
+static int insert(st_terms *t, size_t i, uint64_t key, const uint8_t *p, size_t len, uint32_t *id)
 {
-    uint64_t key = key_of(p, len);
-    size_t i = slot_of(t, key, p, len);
-    if (t->slots[i].id != ST_NO_TERM) {
-        *id = t->slots[i].id;
-        return ST_OK;
-    }
     if (t->n >= ST_NO_TERM - 1 || len > UINT32_MAX) return ST_ELIMIT;
     if (2 * (t->n + 1) > t->mask) {
         ST_TRY(grow_slots(t));
@@ -138,6 +138,32 @@ int st_terms_add(st_terms *t, const uint8_t *p, size_t len, uint32_t *id)
     *id = (uint32_t)t->n;
     t->slots[i] = (st_term_slot){key, *id, (uint32_t)len};
     t->off[++t->n] = t->n_bytes;
+    return ST_OK;
+}
+
+int st_terms_add(st_terms *t, const uint8_t *p, size_t len, uint32_t *id)
+{
+    uint64_t key = key_of(p, len);
+    size_t i = slot_of(t, key, p, len);
+    *id = t->slots[i].id;
+    return *id != ST_NO_TERM ? ST_OK : insert(t, i, key, p, len, id);
+}
+
+int st_terms_batch(st_terms *t, bool add, const uint8_t *text, const st_gram *grams, size_t n, uint32_t *ids)
+{
+    uint64_t keys[ST_BATCH], hashes[ST_BATCH];
+    for (size_t g = 0; g < n; g++) {
+        const uint8_t *p = text + grams[g].at;
+        keys[g] = key_of(p, grams[g].len);
+        hashes[g] = hash_of(keys[g], p, grams[g].len);
+        __builtin_prefetch(&t->slots[hashes[g] & t->mask]);
+    }
+    for (size_t g = 0; g < n; g++) {
+        const uint8_t *p = text + grams[g].at;
+        size_t i = slot_at(t, hashes[g], keys[g], p, grams[g].len);
+        ids[g] = t->slots[i].id;
+        if (ids[g] == ST_NO_TERM && add) ST_TRY(insert(t, i, keys[g], p, grams[g].len, &ids[g]));
+    }
     return ST_OK;
 }
 

@@ -8,7 +8,8 @@
 int st_column_init(st_column *c, const st_alloc *a, size_t expect)
 {
     *c = (st_column){.a = a, .ascii = true};
-    ST_TRY(st_terms_init(&c->strings, a, 0));
+    /* room for a good many: growing hashes all strings again */
+    ST_TRY(st_terms_init(&c->strings, a, expect < 65536 ? expect / 2 : 32768));
     return st_vec_reserve(a, &c->codes, expect);
 }
 

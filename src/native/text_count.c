@@ -41,6 +41,8 @@ static int count_part(const count_job *job, int at)
     job->marks[at] = marks;
     if (!marks) return ST_ENOMEM;
     if (own) ST_TRY(st_terms_init(own, a, 1024));
+    /* looking up changes nothing, so that threads may share the terms that were given */
+    st_terms *terms = own ? own : (st_terms *)(uintptr_t)job->given;
     st_scan scan = {0};
     int rc = ST_OK;
     for (size_t t = part->from; t < part->to; t++) {
@@ -53,36 +55,35 @@ static int count_part(const count_job *job, int at)
                           (size_t)(strings->off[t + 1] - strings->off[t]));
         if (rc == ST_OK) rc = st_vec_reserve(a, &part->ids, scan.grams.n);
         if (rc == ST_OK) rc = st_vec_reserve(a, &part->counts, scan.grams.n);
-        for (size_t g = 0; g < scan.grams.n && rc == ST_OK; g++) {
-            const uint8_t *p = scan.buf.v + scan.grams.v[g].at;
-            uint32_t id;
-            if (own) {
-                rc = st_terms_add(own, p, scan.grams.v[g].len, &id);
-                if (rc != ST_OK) break;
-                if (id >= n_marks) {
-                    mark *more = a->resize(a->ud, marks, 2 * n_marks * sizeof *marks);
-                    if (!more) {
-                        rc = ST_ENOMEM;
-                        break;
-                    }
-                    memset(more + n_marks, 0, n_marks * sizeof *marks);
-                    n_marks *= 2;
-                    job->marks[at] = marks = more;
+        for (size_t g = 0; g < scan.grams.n && rc == ST_OK; g += ST_BATCH) {
+            size_t n = scan.grams.n - g < ST_BATCH ? scan.grams.n - g : ST_BATCH;
+            uint32_t ids[ST_BATCH];
+            rc = st_terms_batch(terms, own != NULL, scan.buf.v, scan.grams.v + g, n, ids);
+            if (rc == ST_OK && own && own->n > n_marks) {
+                mark *more = a->resize(a->ud, marks, 2 * n_marks * sizeof *marks);
+                if (!more) {
+                    rc = ST_ENOMEM;
+                    break;
                 }
-            } else {
-                id = st_terms_find(job->given, p, scan.grams.v[g].len);
-                if (id == ST_NO_TERM) continue;
+                memset(more + n_marks, 0, n_marks * sizeof *marks);
+                n_marks *= 2;
+                job->marks[at] = marks = more;
             }
-            mark *m = &marks[id];
-            if (m->text == stamp) {
-                part->counts.v[first + m->entry]++;
-                continue;
+            for (size_t i = 0; i < n && rc == ST_OK; i++)
+                if (ids[i] != ST_NO_TERM) __builtin_prefetch(&marks[ids[i]], 1);
+            for (size_t i = 0; i < n && rc == ST_OK; i++) {
+                if (ids[i] == ST_NO_TERM) continue;
+                mark *m = &marks[ids[i]];
+                if (m->text == stamp) {
+                    part->counts.v[first + m->entry]++;
+                    continue;
+                }
+                m->text = stamp;
+                m->entry = (uint32_t)(part->ids.n - first);
+                m->rows += weight;
+                part->ids.v[part->ids.n++] = ids[i];
+                part->counts.v[part->counts.n++] = 1;
             }
-            m->text = stamp;
-            m->entry = (uint32_t)(part->ids.n - first);
-            m->rows += weight;
-            part->ids.v[part->ids.n++] = id;
-            part->counts.v[part->counts.n++] = 1;
         }
         if (rc != ST_OK) break;
     }

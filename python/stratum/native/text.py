@@ -550,7 +550,7 @@ class CountVectorizer(_Counting, original.CountVectorizer):
         return self._finished(X) if isinstance(X, Pending) else X
 
 
-class TfidfTransformer(_Convertible, original.TfidfTransformer):
+class TfidfTransformer(_Convertible, original.TfidfTransformer, auto_wrap_output_keys=None):
     """scikit-learn's ``TfidfTransformer``, weighting and normalising in C: same matrices, bit for bit.
 
     The original transforms where indices have 64 bits, ``idf_`` is of another type than the counts, or values
@@ -736,7 +736,7 @@ class TfidfVectorizer(_Counting, original.TfidfVectorizer):
         return self._weighted(self._pending(raw_documents, fit=False))
 
 
-class HashingVectorizer(_Convertible, original.HashingVectorizer):
+class HashingVectorizer(_Convertible, original.HashingVectorizer, auto_wrap_output_keys=None):
     """scikit-learn's ``HashingVectorizer``, hashing in C: same matrices, bit for bit.
 
     Parameters and errors are the original's. What it leaves to the original stands at the head of
