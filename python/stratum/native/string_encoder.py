@@ -17,11 +17,13 @@ fewer than `FEW` rows.
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any, Self
 
 import numpy as np
 import skrub
 from scipy import linalg
+from scipy.sparse import csr_matrix
 from sklearn.decomposition import TruncatedSVD
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
@@ -57,12 +59,15 @@ class Matrix:
     """
 
     def __init__(
-        self, entries: tuple[np.ndarray, np.ndarray, np.ndarray], found: Any, n_columns: int
+        self,
+        entries: tuple[np.ndarray, np.ndarray, np.ndarray],
+        codes: np.ndarray | None,
+        counts: np.ndarray,
+        n_columns: int,
     ) -> None:
         self.data, self.index, self.indptr = entries
-        self.codes = text.codes_of(found)
-        self.counts = text.counts_of(found)
-        self.shape = (found.n_rows, n_columns)
+        self.codes, self.counts = codes, counts
+        self.shape = (len(counts) if codes is None else len(codes), n_columns)
 
     def times(self, Q: np.ndarray) -> np.ndarray:
         """The product with a dense matrix, a row for each distinct string."""
@@ -262,9 +267,10 @@ class StringEncoder(skrub.StringEncoder):
             With ``n_components_`` columns of float32.
         """
         A = self._learn(X)
-        if A is None or min(A.shape) <= self.n_components:
-            # fitted from scratch, as if we had not begun
+        if A is None:
             return super().fit_transform(X)
+        if min(A.shape) <= self.n_components:
+            return self._too_small(X, A)
         self.tsvd_ = TruncatedSVD(n_components=self.n_components, random_state=self.random_state)
         n_distinct = len(A.counts)
         weighted = (
@@ -278,11 +284,7 @@ class StringEncoder(skrub.StringEncoder):
             self.scaling_factor_ = total if total >= 10 * np.finfo(np.float32).eps else 1
         else:
             self.scaling_factor_ = _original.scaling_factor(rows if A.codes is None else rows[A.codes])
-        rows /= self.scaling_factor_
-        self.n_components_ = rows.shape[1]
-        self.input_name_ = _original.sbd.name(X) or "string_enc"
-        self.all_outputs_ = self.get_feature_names_out()
-        return self._frame(X, rows, A.codes)
+        return self._fitted(X, rows, A.codes)
 
     def transform(self, X: Any) -> Any:
         """Encode a column.
@@ -301,13 +303,38 @@ class StringEncoder(skrub.StringEncoder):
         A = None
         if hasattr(self, "tsvd_") and (sbd.is_string(X) or sbd.is_categorical(X)):
             A = self._apply(X)
-        if A is None:
-            return super().transform(X)
+        if A is None or A.shape[1] != getattr(self.tsvd_, "n_features_in_", None):
+            return super().transform(X)  # or it says what is wrong
         rows = A.times(self.tsvd_.components_.T)
         rows /= self.scaling_factor_
         return self._frame(X, rows, A.codes)
 
     # -- Steps --
+
+    def _too_small(self, X: Any, A: Matrix) -> Any:
+        """The first columns of the matrix, where it has too few rows or columns for an SVD."""
+        k = self.n_components
+        if A.shape[1] != k:
+            warnings.warn(
+                f"The matrix shape is {(A.shape)}, and its minimum is "
+                f"{min(A.shape)}, which is too small to fit a truncated SVD with "
+                f"n_components={k}. "
+                "The embeddings will be truncated by keeping the first "
+                f"{k} dimensions instead. ",
+                stacklevel=3,
+            )
+        matrix = csr_matrix((A.data, A.index, A.indptr), shape=(len(A.counts), A.shape[1]))
+        rows = matrix[:, :k].toarray()
+        self.scaling_factor_ = _original.scaling_factor(rows if A.codes is None else rows[A.codes])
+        return self._fitted(X, rows, A.codes)
+
+    def _fitted(self, X: Any, rows: np.ndarray, codes: np.ndarray | None) -> Any:
+        """Scale, set what is left to set, and return the frame."""
+        rows /= self.scaling_factor_
+        self.n_components_ = rows.shape[1]
+        self.input_name_ = _original.sbd.name(X) or "string_enc"
+        self.all_outputs_ = self.get_feature_names_out()
+        return self._frame(X, rows, codes)
 
     def _column(self, X: Any) -> Any:
         """The column in its distinct form, missing values as empty strings; None for the original."""
@@ -335,13 +362,10 @@ class StringEncoder(skrub.StringEncoder):
         if found is None:
             return None
         prepared = text.Prepared(found)
+        self.vectorizer_ = vectorizer
         if self.vectorizer == "tfidf":
-            A = self._tfidf(vectorizer, found, vectorizer.learn(prepared))
-        else:
-            A = self._hashed(vectorizer, prepared, fit=True)
-        if A is not None:
-            self.vectorizer_ = vectorizer
-        return A
+            return self._tfidf(vectorizer, found, vectorizer.learn(prepared))
+        return self._hashed(vectorizer, prepared, fit=True)
 
     def _apply(self, X: Any) -> Matrix | None:
         """The matrix of new strings; None where the original is to do everything."""
@@ -374,16 +398,23 @@ class StringEncoder(skrub.StringEncoder):
 
     @staticmethod
     def _tfidf(vectorizer: text.TfidfVectorizer, found: Any, pending: Any) -> Matrix | None:
-        """tf-idf of counts."""
-        if not isinstance(pending, text.Pending):
+        """tf-idf of counts; None for indices of 64 bits."""
+        if isinstance(pending, text.Pending):
+            entries = vectorizer._entries(pending, np.float32, sort=True, expand=False)
+            if entries is not None:
+                return Matrix(entries, text.codes_of(found), text.counts_of(found), pending.n_columns)
+        full = vectorizer._weighted(pending).astype("float32")
+        if full.indices.dtype != np.int32:
             return None
-        entries = vectorizer._entries(pending, np.float32, sort=True, expand=False)
-        return None if entries is None else Matrix(entries, found, pending.n_columns)
+        n = full.shape[0]
+        return Matrix((full.data, full.indices, full.indptr), None, np.ones(n, np.int64), full.shape[1])
 
     @staticmethod
     def _hashed(vectorizer: Pipeline, prepared: text.Prepared, fit: bool) -> Matrix | None:
         """tf-idf of hashed terms."""
         hashing, tfidf = vectorizer.steps[0][1], vectorizer.steps[1][1]
+        if prepared.found.surrogates:
+            return None  # cannot be hashed, which the original says
         if fit:
             hashing.fit(prepared)
         entries, _ = hashing._entries(prepared)
@@ -393,11 +424,13 @@ class StringEncoder(skrub.StringEncoder):
         n_columns = hashing.n_features
         if fit:
             counts = np.repeat(text.counts_of(found), np.diff(indptr))
-            df = np.bincount(index, counts, minlength=n_columns)
+            df = np.bincount(index, counts, minlength=n_columns).astype(np.float64, copy=False)
             tfidf.n_features_in_ = n_columns
             tfidf.idf_ = text.idf(df, found.n_rows, tfidf.smooth_idf)
         _core.text_tfidf(indptr, index, data, tfidf.idf_, 2, True, n_columns, _config.threads())
-        return Matrix((data.astype(np.float32), index, indptr), found, n_columns)
+        return Matrix(
+            (data.astype(np.float32), index, indptr), text.codes_of(found), text.counts_of(found), n_columns
+        )
 
     def _frame(self, X: Any, rows: np.ndarray, codes: np.ndarray | None) -> Any:
         """The frame that is returned, from a row for each distinct string."""
