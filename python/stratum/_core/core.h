@@ -151,4 +151,9 @@ void core_enter(PyThreadState *outer);
 /* Raise (on the driving thread) what an operator raised there to end the run; false: nothing. */
 bool core_interrupted(void);
 
+/* -- native_text.c ------------------------------------------------------------------------- */
+
+/* Add the functions for text to the module; -1 with an exception. */
+int st_py_add_native_text(PyObject *module);
+
 #endif

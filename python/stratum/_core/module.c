@@ -1390,5 +1390,9 @@ PyMODINIT_FUNC PyInit__core(void)
             Py_DECREF(m);
             return NULL;
         }
+    if (st_py_add_native_text(m) < 0) {
+        Py_DECREF(m);
+        return NULL;
+    }
     return m;
 }

@@ -1,0 +1,36 @@
+"""Estimators computed by libstratum, in place of scikit-learn's and skrub's own.
+
+Each is a subclass of the original with the original's parameters, attributes and errors, so that it can stand
+wherever the original stood. What the C kernels do not do (another analyzer, a callable, another solver) the
+original does, unseen; each class says what that is. ``to_original()`` gives the fitted original, ``from_original``
+takes one.
+
+Names are imported when they are asked for: the package costs nothing to import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# Name -> the module that has it.
+_NAMES = {
+    "CountVectorizer": "text",
+    "HashingVectorizer": "text",
+    "StringEncoder": "string_encoder",
+    "TfidfTransformer": "text",
+    "TfidfVectorizer": "text",
+    "config_context": "_config",
+}
+
+__all__ = sorted(_NAMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_NAMES]
