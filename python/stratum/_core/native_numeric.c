@@ -8,6 +8,7 @@
 #include "core.h"
 #include "native_numeric.h"
 
+#include "kernels/cholesky.h"
 #include "kernels/descent.h"
 #include "kernels/gram.h"
 #include "kernels/logistic.h"
@@ -111,6 +112,23 @@ static PyObject *numeric_gram(PyObject *mod, PyObject *args)
     return done(&bs, rc);
 }
 
+static PyObject *numeric_solve(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *a, *b;
+    unsigned n, k;
+    if (!PyArg_ParseTuple(args, "OIOI", &a, &n, &b, &k)) return NULL;
+    buffers bs = {.n = 0};
+    double *pa, *pb;
+    if (!doubles(&bs, a, (size_t)n * n, true, false, &pa) ||
+        !doubles(&bs, b, (size_t)n * k, true, false, &pb))
+        return drop(&bs, NULL);
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_cholesky_solve(pa, n, pb, k);
+    Py_END_ALLOW_THREADS drop(&bs, NULL);
+    return PyBool_FromLong(rc == ST_OK);
+}
+
 static PyObject *numeric_descend(PyObject *mod, PyObject *args)
 {
     (void)mod;
@@ -181,6 +199,8 @@ static PyObject *numeric_logistic(PyObject *mod, PyObject *args)
 static PyMethodDef methods[] = {
     {"numeric_gram", numeric_gram, METH_VARARGS,
      "numeric_gram(x, y, weight, center, threads, mean, product) -> sum of the weights"},
+    {"numeric_solve", numeric_solve, METH_VARARGS,
+     "numeric_solve(a, n, b, k) -> whether a is positive definite; rows of b become the solutions"},
     {"numeric_descend", numeric_descend, METH_VARARGS,
      "numeric_descend(product, p, at, w, alpha, beta, tol, max_iter, positive) -> (gap, n_iter, converged)"},
     {"numeric_logistic", numeric_logistic, METH_VARARGS,
