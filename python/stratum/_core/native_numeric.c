@@ -9,6 +9,7 @@
 #include "native_numeric.h"
 
 #include "kernels/cholesky.h"
+#include "kernels/columns.h"
 #include "kernels/descent.h"
 #include "kernels/gram.h"
 #include "kernels/logistic.h"
@@ -196,6 +197,151 @@ static PyObject *numeric_logistic(PyObject *mod, PyObject *args)
     return PyFloat_FromDouble(loss);
 }
 
+/* A matrix that is written to, of the shape and type of another one. */
+static bool like(buffers *bs, PyObject *o, const st_dense *x, st_dense *out)
+{
+    Py_buffer *b = &bs->b[bs->n];
+    if (PyObject_GetBuffer(o, b, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE) < 0) return false;
+    bs->n++;
+    if (!b->format || strcmp(b->format, x->type == ST_F64 ? "d" : "f") != 0 || b->ndim != 2 ||
+        (size_t)b->shape[0] != x->rows || (size_t)b->shape[1] != x->cols) {
+        PyErr_SetString(PyExc_ValueError, "an array of the same shape and type is wanted");
+        return false;
+    }
+    *out = (st_dense){.data = b->buf, .rows = x->rows, .cols = x->cols, .row = b->strides[0], .col = b->strides[1]};
+    return true;
+}
+
+static PyObject *numeric_sums(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *count, *mean, *variance;
+    unsigned threads;
+    if (!PyArg_ParseTuple(args, "OIOOO", &x, &threads, &count, &mean, &variance)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m;
+    st_column_sums out;
+    if (!matrix(&bs, x, &m) || !doubles(&bs, count, m.cols, true, false, &out.count) ||
+        !doubles(&bs, mean, m.cols, true, false, &out.mean) ||
+        !doubles(&bs, variance, m.cols, true, false, &out.variance))
+        return drop(&bs, NULL);
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_columns_sums(st_alloc_default(), &m, threads, &out);
+    Py_END_ALLOW_THREADS return done(&bs, rc);
+}
+
+static PyObject *numeric_limits(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *least, *most;
+    unsigned threads;
+    if (!PyArg_ParseTuple(args, "OIOO", &x, &threads, &least, &most)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m;
+    double *l, *u;
+    if (!matrix(&bs, x, &m) || !doubles(&bs, least, m.cols, true, false, &l) ||
+        !doubles(&bs, most, m.cols, true, false, &u))
+        return drop(&bs, NULL);
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_columns_limits(st_alloc_default(), &m, threads, l, u);
+    Py_END_ALLOW_THREADS return done(&bs, rc);
+}
+
+static PyObject *numeric_ranks(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *q, *below, *above, *count;
+    unsigned threads, k;
+    if (!PyArg_ParseTuple(args, "OIOIOOO", &x, &threads, &q, &k, &below, &above, &count)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m;
+    double *pq, *lo, *hi, *n;
+    if (!matrix(&bs, x, &m) || !doubles(&bs, q, k, false, false, &pq) ||
+        !doubles(&bs, below, k * m.cols, true, false, &lo) ||
+        !doubles(&bs, above, k * m.cols, true, false, &hi) || !doubles(&bs, count, m.cols, true, false, &n))
+        return drop(&bs, NULL);
+    for (unsigned i = 0; i < k; i++)
+        if (!(pq[i] >= 0 && pq[i] <= 1)) {
+            PyErr_SetString(PyExc_ValueError, "fractions are between 0 and 1");
+            return drop(&bs, NULL);
+        }
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_columns_ranks(st_alloc_default(), &m, threads, pq, k, lo, hi, n);
+    Py_END_ALLOW_THREADS return done(&bs, rc);
+}
+
+static PyObject *numeric_mode(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *mode;
+    unsigned threads;
+    if (!PyArg_ParseTuple(args, "OIO", &x, &threads, &mode)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m;
+    double *out;
+    if (!matrix(&bs, x, &m) || !doubles(&bs, mode, m.cols, true, false, &out)) return drop(&bs, NULL);
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_columns_mode(st_alloc_default(), &m, threads, out);
+    Py_END_ALLOW_THREADS return done(&bs, rc);
+}
+
+static PyObject *numeric_rewrite(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *a, *b, *to;
+    unsigned threads, how;
+    if (!PyArg_ParseTuple(args, "OIOOIO", &x, &how, &a, &b, &threads, &to)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m, out;
+    double *pa, *pb;
+    if (!matrix(&bs, x, &m) || !like(&bs, to, &m, &out) || !doubles(&bs, a, m.cols, false, false, &pa) ||
+        !doubles(&bs, b, m.cols, false, false, &pb))
+        return drop(&bs, NULL);
+    bool infinite = false;
+    int rc = how < ST_N_REWRITES ? ST_OK : ST_EINVAL;
+    Py_BEGIN_ALLOW_THREADS if (rc == ST_OK) rc = st_columns_rewrite(
+        &m, (st_rewrite)how, pa, pb, threads, (char *)(uintptr_t)out.data, out.row, out.col, &infinite);
+    Py_END_ALLOW_THREADS if (rc != ST_OK) return done(&bs, rc);
+    drop(&bs, NULL);
+    return PyBool_FromLong(infinite);
+}
+
+static PyObject *numeric_products(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *to;
+    Py_buffer steps;
+    int bias;
+    unsigned threads;
+    if (!PyArg_ParseTuple(args, "Opy*IO", &x, &bias, &steps, &threads, &to)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m;
+    bool good = matrix(&bs, x, &m);
+    Py_buffer *b = &bs.b[bs.n];
+    if (good) good = PyObject_GetBuffer(to, b, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE) == 0;
+    if (good) {
+        bs.n++;
+        if (b->ndim != 2 || (size_t)b->shape[0] != m.rows || !b->format ||
+            strcmp(b->format, m.type == ST_F64 ? "d" : "f") != 0) {
+            PyErr_SetString(PyExc_ValueError, "as many rows of the same type are wanted");
+            good = false;
+        }
+    }
+    bool finite = true;
+    int rc = ST_OK;
+    if (good) {
+        Py_BEGIN_ALLOW_THREADS rc =
+            st_columns_products(&m, bias, steps.buf, (size_t)steps.len / sizeof(st_product_step),
+                                (size_t)b->shape[1], threads, b->buf, &finite);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&steps);
+    if (!good) return drop(&bs, NULL);
+    if (rc != ST_OK) return done(&bs, rc);
+    drop(&bs, NULL);
+    return PyBool_FromLong(finite);
+}
+
 static PyMethodDef methods[] = {
     {"numeric_gram", numeric_gram, METH_VARARGS,
      "numeric_gram(x, y, weight, center, threads, mean, product) -> sum of the weights"},
@@ -205,6 +351,14 @@ static PyMethodDef methods[] = {
      "numeric_descend(product, p, at, w, alpha, beta, tol, max_iter, positive) -> (gap, n_iter, converged)"},
     {"numeric_logistic", numeric_logistic, METH_VARARGS,
      "numeric_logistic(x, target, weight, classes, coef, intercept, threads, gradient) -> loss"},
+    {"numeric_sums", numeric_sums, METH_VARARGS, "numeric_sums(x, threads, count, mean, variance)"},
+    {"numeric_limits", numeric_limits, METH_VARARGS, "numeric_limits(x, threads, least, most)"},
+    {"numeric_ranks", numeric_ranks, METH_VARARGS, "numeric_ranks(x, threads, q, k, below, above, count)"},
+    {"numeric_mode", numeric_mode, METH_VARARGS, "numeric_mode(x, threads, mode)"},
+    {"numeric_rewrite", numeric_rewrite, METH_VARARGS,
+     "numeric_rewrite(x, how, a, b, threads, out) -> whether there is an infinity"},
+    {"numeric_products", numeric_products, METH_VARARGS,
+     "numeric_products(x, bias, steps, threads, out) -> whether all is finite"},
     {NULL, NULL, 0, NULL}};
 
 int st_py_add_native_numeric(PyObject *module) { return PyModule_AddFunctions(module, methods); }

@@ -13,7 +13,12 @@ _WHERE = {
     "Lasso": "linear",
     "LinearRegression": "linear",
     "LogisticRegression": "linear",
+    "MinMaxScaler": "scalers",
+    "PolynomialFeatures": "scalers",
     "Ridge": "linear",
+    "RobustScaler": "scalers",
+    "SimpleImputer": "impute",
+    "StandardScaler": "scalers",
 }
 
 __all__ = sorted(_WHERE)

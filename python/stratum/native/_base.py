@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn import get_config
 
+from .. import _core
+
 _local = threading.local()
 
 # Bytes of input above which a second thread pays: making one takes 25 microseconds, and a kernel reads about
@@ -88,3 +90,39 @@ def usable_weights(weight: np.ndarray) -> np.ndarray:
     if not (total > 0 and np.isfinite(total)) or weight.min() < 0:
         raise Declined("weights that are negative, or zero in sum")
     return np.ascontiguousarray(weight, dtype=np.float64)
+
+
+def as_lines(X: np.ndarray) -> np.ndarray:
+    """X, or a copy whose rows lie together if in X neither rows nor columns do."""
+    return X if X.itemsize in X.strides and X.size else np.ascontiguousarray(X)
+
+
+_REWRITES = {"sub_div": 0, "sub": 1, "div": 2, "mul_add": 3, "fill": 4}
+
+
+def rewrite(X: np.ndarray, how: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """A changed copy of X in the same order; infinities in X are for the original to refuse."""
+    out = np.empty_like(X, order="C" if X.flags.c_contiguous or not X.flags.f_contiguous else "F")
+    if out.strides[0] != out.itemsize and X.strides[1] != X.itemsize:
+        X = np.ascontiguousarray(X)
+    first, second = (np.ascontiguousarray(v, dtype=np.float64) for v in (first, second))
+    if _core.numeric_rewrite(X, _REWRITES[how], first, second, threads(X.nbytes), out):
+        raise Declined("infinities")
+    return out
+
+
+def order_statistics(X: np.ndarray, percentages: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Medians of columns, and percentiles by linear interpolation, both without NaN and as NumPy has them."""
+    q = np.array([0.5, *(p / 100 for p in percentages)])
+    below, above = np.empty((2, len(q), X.shape[1]))
+    count = np.empty(X.shape[1])
+    _core.numeric_ranks(X, threads(X.nbytes), q, len(q), below, above, count)
+    below, above = below.astype(X.dtype), above.astype(X.dtype)
+    odd = count % 2 == 1
+    # the mean of two, as NumPy takes it
+    medians = np.where(odd, below[0], ((below[0] + above[0]) / 2).astype(X.dtype))
+    place = q[1:, None] * np.maximum(count - 1, 0)
+    t = place - np.floor(place)
+    step = above[1:] - below[1:]
+    quantiles = np.where(t >= 0.5, above[1:] - step * (1 - t), below[1:] + step * t)
+    return medians, quantiles

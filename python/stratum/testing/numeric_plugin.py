@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 PACKAGES = {
+    "sklearn.impute": ("SimpleImputer",),
     "sklearn.linear_model": ("ElasticNet", "Lasso", "LinearRegression", "LogisticRegression", "Ridge"),
+    "sklearn.preprocessing": ("MinMaxScaler", "PolynomialFeatures", "RobustScaler", "StandardScaler"),
 }
 
 declined = [0]
