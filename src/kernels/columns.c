@@ -17,6 +17,8 @@ enum {
     SAMPLE = 64,
     SLICE = 1024, /* rows of a rewrite that one thread takes at a time */
     DIGIT = 11,
+    FIRST = 14,  /* bits of the first digit of many keys: the exponent and two bits more */
+    FEW = 16384, /* keys */
 };
 
 ST_INLINE size_t item_size(st_real type) { return type == ST_F64 ? sizeof(double) : sizeof(float); }
@@ -44,14 +46,14 @@ ST_INLINE double load1(const char *p, st_real type)
     return (double)f;
 }
 
-/* Up to eight numbers; NaN for the rest. */
-ST_INLINE void load_some(st_v8 *v, const char *p, st_real type, size_t n)
+/* Up to eight numbers; `rest` for the others. */
+ST_INLINE void load_some(st_v8 *v, const char *p, st_real type, size_t n, double rest)
 {
     if (n >= ST_LANES) {
         load8(v, p, type);
         return;
     }
-    *v = (st_v8){0} + (double)NAN;
+    *v = (st_v8){0} + rest;
     for (size_t i = 0; i < n; i++)
         (*v)[i] = load1(p + i * item_size(type), type);
 }
@@ -121,7 +123,7 @@ ST_INLINE void reduce_rows(const reduction *r, size_t begin, size_t end, double 
             st_v8_load(&s1, part + r->width + j);
             if (limits) {
                 for (size_t i = 0; i < n; i++) {
-                    load_some(&v, p + (ptrdiff_t)i * x->row, type, lanes);
+                    load_some(&v, p + (ptrdiff_t)i * x->row, type, lanes, (double)NAN);
                     add_limits(&v, &s0, &s1);
                 }
             }
@@ -129,7 +131,7 @@ ST_INLINE void reduce_rows(const reduction *r, size_t begin, size_t end, double 
                 st_v8_load(&shift, r->shift + j);
                 st_v8_load(&s2, part + 2 * r->width + j);
                 for (size_t i = 0; i < n; i++) {
-                    load_some(&v, p + (ptrdiff_t)i * x->row, type, lanes);
+                    load_some(&v, p + (ptrdiff_t)i * x->row, type, lanes, (double)NAN);
                     add_sums(&v, &shift, &s0, &s1, &s2);
                 }
                 st_v8_store(part + 2 * r->width + j, &s2);
@@ -153,7 +155,7 @@ ST_INLINE void reduce_column(const reduction *r, size_t j, size_t begin, size_t 
         s1 -= (double)INFINITY;
     }
     for (size_t n = end - begin; n > 0;) {
-        load_some(&v, p, type, n);
+        load_some(&v, p, type, n, (double)NAN);
         if (limits)
             add_limits(&v, &s0, &s1);
         else
@@ -338,49 +340,61 @@ static uint64_t select_key(const uint64_t *keys, size_t n, size_t rank, uint64_t
 {
     for (int shift = 64 - DIGIT;; shift -= DIGIT) {
         if (shift < 0) shift = 0;
-        size_t counts[1 << DIGIT] = {0}, at = 0, kept = 0;
+        uint32_t counts[1 << DIGIT] = {0};
+        size_t at = 0, kept = 0;
         for (size_t i = 0; i < n; i++)
             counts[keys[i] >> shift & ((1 << DIGIT) - 1)]++;
         while (rank >= counts[at])
             rank -= counts[at++];
-        if (shift == 0) {
-            /* all above the digit is the same, but for bits that a last, overlapping digit has again */
-            for (size_t i = 0; i < n; i++)
-                if ((keys[i] & ((1 << DIGIT) - 1)) == at) return keys[i];
-            return 0;
+        if (counts[at] < n || shift == 0) {
+            for (size_t i = 0; i < n; i++) {
+                room[kept] = keys[i];
+                kept += (keys[i] >> shift & ((1 << DIGIT) - 1)) == at;
+            }
+            keys = room;
+            n = kept;
         }
-        if (counts[at] == n) continue;
-        for (size_t i = 0; i < n; i++) {
-            room[kept] = keys[i];
-            kept += (keys[i] >> shift & ((1 << DIGIT) - 1)) == at;
-        }
-        keys = room;
-        n = kept;
+        /* at the end all digits of what is left are the same */
+        if (shift == 0) return keys[0];
     }
 }
 
+/* All places of a column share the first look at its digits: what is left then is a few keys each. */
 static void ranks_of_column(void *ud, size_t j, unsigned worker)
 {
     const ordering *o = ud;
     size_t rows = o->x->rows, cols = o->x->cols;
-    uint64_t *keys = o->room + (size_t)worker * 3 * rows;
+    uint64_t *keys = o->room + (size_t)worker * 3 * rows, *some = keys + rows, *room = some + rows;
     size_t n = gather(o->x, j, keys);
+    int shift = n < FEW ? 64 - DIGIT : 64 - FIRST;
+    uint32_t counts[1 << FIRST];
+    memset(counts, 0, sizeof *counts << (64 - shift));
+    for (size_t r = 0; r < n; r++)
+        counts[keys[r] >> shift]++;
     o->count[j] = (double)n;
     for (size_t i = 0; i < o->k; i++) {
         double *below = o->below + i * cols + j, *above = o->above + i * cols + j;
         *below = *above = (double)NAN;
         if (n == 0) continue;
-        size_t rank = (size_t)(o->q[i] * (double)(n - 1));
+        size_t rank = (size_t)(o->q[i] * (double)(n - 1)), at = 0, kept = 0;
         if (rank >= n) rank = n - 1;
-        uint64_t first = select_key(keys, n, rank, keys + rows), next = UINT64_MAX;
-        *below = *above = number_of(first);
-        if (rank + 1 == n) continue;
-        size_t upto = 0;
+        bool last = rank + 1 == n;
+        while (rank >= counts[at])
+            rank -= counts[at++];
         for (size_t r = 0; r < n; r++) {
-            upto += keys[r] <= first;
-            if (keys[r] > first && keys[r] < next) next = keys[r];
+            some[kept] = keys[r];
+            kept += keys[r] >> shift == at;
         }
-        if (upto <= rank + 1) *above = number_of(next);
+        *below = *above = number_of(select_key(some, kept, rank, room));
+        if (last) continue;
+        if (rank + 1 < kept)
+            *above = number_of(select_key(some, kept, rank + 1, room));
+        else {
+            uint64_t next = UINT64_MAX;
+            for (size_t r = 0; r < n; r++)
+                if (keys[r] >> shift > at && keys[r] < next) next = keys[r];
+            *above = number_of(next);
+        }
     }
 }
 
@@ -511,27 +525,47 @@ ST_INLINE void store_some(char *p, const st_v8 *v, st_real type, size_t n)
         memcpy(p, f, n * sizeof(float));
 }
 
+/* `wrong` becomes NaN for good at an infinity, and at nothing else. */
+ST_INLINE void note_infinity(st_v8 *wrong, const st_v8 *v)
+{
+    st_m8 there = *v == *v;
+    st_v8 u;
+    masked(&u, v, &there);
+    *wrong += u - u;
+}
+
 /* `n` numbers in a line; a and b are lines too, or (`one`) a number each. */
 ST_INLINE void change_line(const char *from, char *to, size_t n, st_rewrite how, const double *a, const double *b,
                            bool one, st_real type, st_m8 *infinite)
 {
-    const double inf = (double)INFINITY;
-    st_v8 va = {0}, vb = {0}, v;
+    const size_t step = ST_LANES * item_size(type);
+    st_v8 va = {0}, vb = {0}, v, wrong = {0};
     if (one) {
         va += a[0];
         vb += b[0];
     }
-    for (size_t i = 0; i < n; i += ST_LANES) {
-        size_t left = n - i;
-        load_some(&v, from + i * item_size(type), type, left);
-        *infinite |= (v == inf) | (v == -inf);
+    size_t i = 0;
+    for (; i + ST_LANES <= n; i += ST_LANES, from += step, to += step) {
+        load8(&v, from, type);
         if (!one) {
-            load_some(&va, (const char *)(a + i), ST_F64, left);
-            load_some(&vb, (const char *)(b + i), ST_F64, left);
+            st_v8_load(&va, a + i);
+            st_v8_load(&vb, b + i);
         }
+        note_infinity(&wrong, &v);
         change(&v, how, &va, &vb, type);
-        store_some(to + i * item_size(type), &v, type, left);
+        store_some(to, &v, type, ST_LANES);
     }
+    if (i < n) {
+        load_some(&v, from, type, n - i, 1);
+        if (!one) {
+            load_some(&va, (const char *)(a + i), ST_F64, n - i, 1);
+            load_some(&vb, (const char *)(b + i), ST_F64, n - i, 1);
+        }
+        note_infinity(&wrong, &v);
+        change(&v, how, &va, &vb, type);
+        store_some(to, &v, type, n - i);
+    }
+    *infinite |= wrong != wrong;
 }
 
 #define CHANGE_LINE(how, type)                                                                               \

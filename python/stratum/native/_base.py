@@ -18,9 +18,9 @@ from .. import _core
 
 _local = threading.local()
 
-# Bytes of input above which a second thread pays: making one takes 25 microseconds, and a kernel reads about
-# 5 bytes a nanosecond.
-PARALLEL_BYTES = 1 << 20
+# Bytes of input above which a second thread pays: making and joining one takes 25 microseconds on an idle
+# machine and some times as much on a busy one, and a kernel that does no more than read takes 50 for a megabyte.
+PARALLEL_BYTES = 4 << 20
 
 
 @contextlib.contextmanager
@@ -34,9 +34,12 @@ def use_threads(n: int) -> Iterator[None]:
         _local.threads = before
 
 
-def threads(n_bytes: int) -> int:
-    """How many threads a kernel may use for so much input; results do not depend on it."""
-    if n_bytes < PARALLEL_BYTES:
+def threads(n_bytes: int, work: float = 1) -> int:
+    """How many threads a kernel may use for so much input; results do not depend on it.
+
+    `work`: how much longer it takes than reading the input once.
+    """
+    if n_bytes * work < PARALLEL_BYTES:
         return 1
     asked = getattr(_local, "threads", None)
     return asked if asked is not None else len(os.sched_getaffinity(0))
@@ -97,16 +100,27 @@ def as_lines(X: np.ndarray) -> np.ndarray:
     return X if X.itemsize in X.strides and X.size else np.ascontiguousarray(X)
 
 
+LONG_ROW = 128
+
 _REWRITES = {"sub_div": 0, "sub": 1, "div": 2, "mul_add": 3, "fill": 4}
 
 
 def rewrite(X: np.ndarray, how: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """A changed copy of X in the same order; infinities in X are for the original to refuse."""
-    out = np.empty_like(X, order="C" if X.flags.c_contiguous or not X.flags.f_contiguous else "F")
-    if out.strides[0] != out.itemsize and X.strides[1] != X.itemsize:
-        X = np.ascontiguousarray(X)
+    out = np.empty_like(X)
     first, second = (np.ascontiguousarray(v, dtype=np.float64) for v in (first, second))
-    if _core.numeric_rewrite(X, _REWRITES[how], first, second, threads(X.nbytes), out):
+    code, n_threads = _REWRITES[how], threads(X.nbytes)
+    n, p = X.shape
+    done = 0
+    if X.flags.c_contiguous and 1 < p < LONG_ROW and n * p >= 4 * LONG_ROW:
+        # several rows in one, so that the kernel has lines worth the name (20 columns: a third of the time)
+        k = -(-LONG_ROW // p) * 8
+        done = n // k * k
+    if done:
+        parts = [m[:done].reshape(done // k, k * p) for m in (X, out)]
+        if _core.numeric_rewrite(parts[0], code, np.tile(first, k), np.tile(second, k), n_threads, parts[1]):
+            raise Declined("infinities")
+    if done < n and _core.numeric_rewrite(X[done:], code, first, second, n_threads, out[done:]):
         raise Declined("infinities")
     return out
 
@@ -116,7 +130,7 @@ def order_statistics(X: np.ndarray, percentages: list[float]) -> tuple[np.ndarra
     q = np.array([0.5, *(p / 100 for p in percentages)])
     below, above = np.empty((2, len(q), X.shape[1]))
     count = np.empty(X.shape[1])
-    _core.numeric_ranks(X, threads(X.nbytes), q, len(q), below, above, count)
+    _core.numeric_ranks(X, threads(X.nbytes, 16), q, len(q), below, above, count)
     below, above = below.astype(X.dtype), above.astype(X.dtype)
     odd = count % 2 == 1
     # the mean of two, as NumPy takes it

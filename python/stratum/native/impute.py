@@ -73,7 +73,7 @@ class SimpleImputer(Native, impute.SimpleImputer):
             found = order_statistics(X, [])[0]
         elif self.strategy == "most_frequent":
             found = np.empty(X.shape[1])
-            _core.numeric_mode(X, threads(X.nbytes), found)
+            _core.numeric_mode(X, threads(X.nbytes, 32), found)
         else:
             found = np.full(X.shape[1], fill, dtype=np.object_)
         if self.strategy != "constant" or not self.keep_empty_features:

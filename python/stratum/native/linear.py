@@ -47,7 +47,7 @@ class _Products:
             y = y.astype(X.dtype)
         q = self.p + (1 if y.ndim == 1 else y.shape[1])
         mean, self.all = np.empty(q), np.empty((q, q))
-        self.weight = _core.numeric_gram(X, y, weight, center, threads(X.nbytes), mean, self.all)
+        self.weight = _core.numeric_gram(X, y, weight, center, threads(X.nbytes, 1 + self.p / 16), mean, self.all)
         # the diagonal tells: a column with anything that is not finite has no finite square
         if not np.isfinite(self.all.diagonal()).all():
             raise Declined("numbers that are not finite, or have no finite squares")
@@ -298,7 +298,7 @@ class _Loss:
         self.shape = (classes, X.shape[1] + 1)
         self.coef, self.gradient = np.zeros(self.shape), np.empty(self.shape)
         self.dof = X.shape[1] + int(intercept)
-        self.threads = threads(X.nbytes)
+        self.threads = threads(X.nbytes, 1 + 2 * classes)
 
     def __call__(self, w: np.ndarray) -> tuple[float, np.ndarray]:
         """The mean loss with its penalty, and the gradient, where classes of one feature lie together."""
