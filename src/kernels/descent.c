@@ -89,10 +89,10 @@ static double improved(const state *s, size_t j)
 int st_descend(const st_alloc *a, st_descent *d, double *w)
 {
     size_t p = d->p;
-    double *memory = st_mem_new(a, p * (2 * sizeof(double) + sizeof(size_t)));
-    if (!memory) return ST_ENOMEM;
-    state s = {.d = d, .w = w, .fitted = memory, .slack = memory + p, .n_active = p};
-    s.active = (size_t *)(void *)(memory + 2 * p);
+    double *block = st_mem_new(a, p * (2 * sizeof(double) + sizeof(size_t)));
+    if (!block) return ST_ENOMEM;
+    state s = {.d = d, .w = w, .fitted = block, .slack = block + p, .n_active = p};
+    s.active = (size_t *)(void *)(block + 2 * p);
     memset(s.fitted, 0, p * sizeof(double));
     for (size_t j = 0; j < p; j++) {
         s.active[j] = j;
@@ -121,6 +121,6 @@ int st_descend(const st_alloc *a, st_descent *d, double *w)
             if (!d->converged && d->alpha != 0) screen(&s);
         }
     }
-    st_mem_free(a, memory);
+    st_mem_free(a, block);
     return ST_OK;
 }

@@ -76,7 +76,7 @@ typedef double v2 __attribute__((vector_size(16)));
 
 TILE(tile_base, , v2, 4, 2)
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(ST_BASELINE)
 typedef double v4 __attribute__((vector_size(32)));
 TILE(tile_avx2, __attribute__((target("avx2"))), v4, 4, 2)
 TILE(tile_avx512, __attribute__((target("avx512f,avx512dq,avx512vl"))), st_v8, 8, 2)

@@ -97,6 +97,8 @@ def usable_weights(weight: np.ndarray) -> np.ndarray:
 
 def as_lines(X: np.ndarray) -> np.ndarray:
     """X, or a copy whose rows lie together if in X neither rows nor columns do."""
+    if X.dtype == np.float16:
+        raise Declined("half precision")
     return X if X.itemsize in X.strides and X.size else np.ascontiguousarray(X)
 
 

@@ -21,6 +21,7 @@ from ._base import Declined, Native, as_lines, check_plain, order_statistics, re
 __all__ = ["SimpleImputer"]
 
 _FLOATS = (np.float64, np.float32)
+_KEPT = (*_FLOATS, np.float16)  # by the original
 _STRATEGIES = ("mean", "median", "most_frequent", "constant")
 
 
@@ -57,7 +58,7 @@ class SimpleImputer(Native, impute.SimpleImputer):
         if self.strategy == "constant" and type(fill) not in (int, float):
             raise Declined("a value of another kind")
         try:
-            X = as_lines(validate_data(self, X, dtype=_FLOATS, ensure_all_finite=False))
+            X = as_lines(validate_data(self, X, dtype=_KEPT, ensure_all_finite=False))
         except ValueError as error:
             if "could not convert" in str(error):
                 raise Declined("what is no number") from None
@@ -99,7 +100,7 @@ class SimpleImputer(Native, impute.SimpleImputer):
         if self.keep_empty_features is False and np.isnan(statistics).any():
             raise Declined("columns to be left out")
         try:
-            X = as_lines(validate_data(self, X, dtype=_FLOATS, ensure_all_finite=False, reset=False))
+            X = as_lines(validate_data(self, X, dtype=_KEPT, ensure_all_finite=False, reset=False))
         except ValueError as error:
             if "could not convert" in str(error):
                 raise Declined("what is no number") from None

@@ -21,7 +21,7 @@ from ._base import Declined, Native, as_lines, check_plain, order_statistics, re
 
 __all__ = ["MinMaxScaler", "PolynomialFeatures", "RobustScaler", "StandardScaler"]
 
-_FLOATS = (np.float64, np.float32)
+_FLOATS = (np.float64, np.float32, np.float16)  # what the original keeps; half precision is its own
 
 
 def _fitting(estimator: Any, X: Any) -> np.ndarray:
@@ -208,6 +208,8 @@ class PolynomialFeatures(Native, preprocessing.PolynomialFeatures):
         if self.order != "C" or self._min_degree > 1 or self._max_degree < 1:
             raise Declined("another order, or degrees that are left out")
         X = validate_data(self, X, dtype=_FLOATS, ensure_all_finite=False, reset=False)
+        if X.dtype == np.float16:
+            raise Declined("half precision")
         out = np.empty((X.shape[0], self._n_out_full), dtype=X.dtype)
         if not _core.numeric_products(X, self.include_bias, self._steps(), threads(out.nbytes), out):
             raise Declined("numbers that are not finite")
