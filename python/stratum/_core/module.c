@@ -1,5 +1,6 @@
 /* module.c - the types of stratum._core and the module itself. */
 #include "core.h"
+#include "native_numeric.h"
 
 #include <time.h>
 #ifdef __GLIBC__
@@ -1390,7 +1391,7 @@ PyMODINIT_FUNC PyInit__core(void)
             Py_DECREF(m);
             return NULL;
         }
-    if (st_py_add_native_text(m) < 0) {
+        if (st_py_add_native_text(m) < 0 || st_py_add_native_numeric(m) < 0) {
         Py_DECREF(m);
         return NULL;
     }

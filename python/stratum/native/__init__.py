@@ -16,7 +16,17 @@ from typing import Any
 # Name -> the module that has it.
 _NAMES = {
     "CountVectorizer": "text",
+    "ElasticNet": "linear",
     "HashingVectorizer": "text",
+    "Lasso": "linear",
+    "LinearRegression": "linear",
+    "LogisticRegression": "linear",
+    "MinMaxScaler": "scalers",
+    "PolynomialFeatures": "scalers",
+    "Ridge": "linear",
+    "RobustScaler": "scalers",
+    "SimpleImputer": "impute",
+    "StandardScaler": "scalers",
     "StringEncoder": "string_encoder",
     "TfidfTransformer": "text",
     "TfidfVectorizer": "text",
@@ -29,8 +39,10 @@ __all__ = sorted(_NAMES)
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+    value = getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_NAMES]
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,364 @@
+/* native_numeric.c - numeric kernels for stratum.native.
+ *
+ * Called by python/stratum/native alone (linear.py, scalers.py, impute.py, metrics.py), which has checked
+ * shapes and values before; types, lengths and overlaps that would break memory are checked here again.
+ * Matrices come through the buffer protocol, float64 or float32, with any strides; results go into arrays
+ * of the caller's.  The GIL is released around every kernel.
+ */
+#include "core.h"
+#include "native_numeric.h"
+
+#include "kernels/cholesky.h"
+#include "kernels/columns.h"
+#include "kernels/descent.h"
+#include "kernels/gram.h"
+#include "kernels/logistic.h"
+
+/* -- Arguments ----------------------------------------------------------------------------- */
+
+enum { MOST_BUFFERS = 8 };
+
+typedef struct buffers {
+    Py_buffer b[MOST_BUFFERS];
+    int n;
+} buffers;
+
+static PyObject *drop(buffers *bs, PyObject *result)
+{
+    while (bs->n > 0)
+        PyBuffer_Release(&bs->b[--bs->n]);
+    return result;
+}
+
+/* A matrix of one or two dimensions; one dimension is a column. */
+static bool matrix(buffers *bs, PyObject *o, st_dense *out)
+{
+    Py_buffer *b = &bs->b[bs->n];
+    if (PyObject_GetBuffer(o, b, PyBUF_STRIDES | PyBUF_FORMAT) < 0) return false;
+    bs->n++;
+    const char *format = b->format ? b->format : "B";
+    bool d = strcmp(format, "d") == 0, f = strcmp(format, "f") == 0;
+    if ((!d && !f) || (b->ndim != 1 && b->ndim != 2)) {
+        PyErr_Format(PyExc_TypeError, "a float64 or float32 array of one or two dimensions is wanted, not %s",
+                     format);
+        return false;
+    }
+    *out = (st_dense){.data = b->buf,
+                      .rows = (size_t)b->shape[0],
+                      .cols = b->ndim == 2 ? (size_t)b->shape[1] : 1,
+                      .row = b->strides[0],
+                      .col = b->ndim == 2 ? b->strides[1] : b->itemsize,
+                      .type = d ? ST_F64 : ST_F32};
+    return true;
+}
+
+/* `n` doubles that lie together; None is NULL where that is allowed. */
+static bool doubles(buffers *bs, PyObject *o, size_t n, bool writable, bool or_none, double **out)
+{
+    *out = NULL;
+    if (or_none && o == Py_None) return true;
+    Py_buffer *b = &bs->b[bs->n];
+    if (PyObject_GetBuffer(o, b, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0)) < 0)
+        return false;
+    bs->n++;
+    if (!b->format || strcmp(b->format, "d") != 0 || (size_t)b->len != n * sizeof(double)) {
+        PyErr_Format(PyExc_ValueError, "%zu float64 values are wanted", n);
+        return false;
+    }
+    *out = b->buf;
+    return true;
+}
+
+static PyObject *done(buffers *bs, int rc)
+{
+    drop(bs, NULL);
+    if (rc == ST_ENOMEM) return PyErr_NoMemory();
+    if (rc != ST_OK) {
+        PyErr_SetString(PyExc_ValueError, st_code_text(rc));
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* -- Kernels ------------------------------------------------------------------------------- */
+
+static PyObject *numeric_gram(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *y, *weight, *mean, *product;
+    int center;
+    unsigned threads;
+    if (!PyArg_ParseTuple(args, "OOOpIOO", &x, &y, &weight, &center, &threads, &mean, &product)) return NULL;
+    buffers bs = {.n = 0};
+    st_gram_in in = {.center = center};
+    st_gram_out out;
+    double *w;
+    if (!matrix(&bs, x, &in.x) || !matrix(&bs, y, &in.y)) return drop(&bs, NULL);
+    size_t q = in.x.cols + in.y.cols;
+    if (in.x.rows != in.y.rows || in.x.rows == 0 || q > 1 << 15) {
+        PyErr_SetString(PyExc_ValueError, "shapes do not go together");
+        return drop(&bs, NULL);
+    }
+    if (!doubles(&bs, weight, in.x.rows, false, true, &w) || !doubles(&bs, mean, q, true, false, &out.mean) ||
+        !doubles(&bs, product, q * q, true, false, &out.product))
+        return drop(&bs, NULL);
+    in.weight = w;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_gram(st_alloc_default(), &in, threads, &out);
+    Py_END_ALLOW_THREADS if (rc == ST_OK)
+    {
+        drop(&bs, NULL);
+        return PyFloat_FromDouble(out.weight);
+    }
+    return done(&bs, rc);
+}
+
+static PyObject *numeric_solve(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *a, *b;
+    unsigned n, k;
+    if (!PyArg_ParseTuple(args, "OIOI", &a, &n, &b, &k)) return NULL;
+    buffers bs = {.n = 0};
+    double *pa, *pb;
+    if (!doubles(&bs, a, (size_t)n * n, true, false, &pa) ||
+        !doubles(&bs, b, (size_t)n * k, true, false, &pb))
+        return drop(&bs, NULL);
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_cholesky_solve(pa, n, pb, k);
+    Py_END_ALLOW_THREADS drop(&bs, NULL);
+    return PyBool_FromLong(rc == ST_OK);
+}
+
+static PyObject *numeric_descend(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *product, *w;
+    unsigned p, at;
+    st_descent d = {0};
+    int positive;
+    if (!PyArg_ParseTuple(args, "OIIOdddIp", &product, &p, &at, &w, &d.alpha, &d.beta, &d.tol, &d.max_iter,
+                          &positive))
+        return NULL;
+    buffers bs = {.n = 0};
+    st_dense m;
+    double *values;
+    if (!matrix(&bs, product, &m)) return drop(&bs, NULL);
+    if (m.type != ST_F64 || m.cols != m.rows || m.col != (ptrdiff_t)sizeof(double) ||
+        m.row != (ptrdiff_t)(m.cols * sizeof(double)) || p < 1 || p > at || at >= m.cols) {
+        PyErr_SetString(PyExc_ValueError, "a square of products with the target behind is wanted");
+        return drop(&bs, NULL);
+    }
+    if (!doubles(&bs, w, p, true, false, &values)) return drop(&bs, NULL);
+    d.product = (const double *)(const void *)m.data;
+    d.p = p;
+    d.pitch = m.cols;
+    d.target = d.product + (size_t)at * m.cols;
+    d.square = d.target[at];
+    d.positive = positive;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_descend(st_alloc_default(), &d, values);
+    Py_END_ALLOW_THREADS if (rc != ST_OK) return done(&bs, rc);
+    drop(&bs, NULL);
+    return Py_BuildValue("dIO", d.gap, (unsigned)d.n_iter, d.converged ? Py_True : Py_False);
+}
+
+static PyObject *numeric_logistic(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *target, *weight, *coef, *gradient;
+    int intercept;
+    unsigned threads, classes;
+    if (!PyArg_ParseTuple(args, "OOOIOpIO", &x, &target, &weight, &classes, &coef, &intercept, &threads,
+                          &gradient))
+        return NULL;
+    buffers bs = {.n = 0};
+    st_logistic in = {.classes = classes, .intercept = intercept};
+    double *t, *w, *c, *g, loss;
+    if (!matrix(&bs, x, &in.x)) return drop(&bs, NULL);
+    ptrdiff_t item = in.x.type == ST_F64 ? (ptrdiff_t)sizeof(double) : (ptrdiff_t)sizeof(float);
+    size_t size = classes * (in.x.cols + 1);
+    if (classes < 1 || classes > 1 << 15 || in.x.rows == 0 || (in.x.col != item && in.x.cols > 1)) {
+        PyErr_SetString(PyExc_ValueError, "rows that lie together are wanted");
+        return drop(&bs, NULL);
+    }
+    if (!doubles(&bs, target, in.x.rows, false, false, &t) ||
+        !doubles(&bs, weight, in.x.rows, false, true, &w) || !doubles(&bs, coef, size, false, false, &c) ||
+        !doubles(&bs, gradient, size, true, false, &g))
+        return drop(&bs, NULL);
+    in.target = t;
+    in.weight = w;
+    int rc = ST_OK;
+    Py_BEGIN_ALLOW_THREADS if (classes > 1) for (size_t i = 0; i < in.x.rows; i++)
+        if (!(t[i] >= 0 && t[i] < (double)classes)) rc = ST_EINVAL;
+    if (rc == ST_OK) rc = st_logistic_loss(st_alloc_default(), &in, c, threads, &loss, g);
+    Py_END_ALLOW_THREADS if (rc != ST_OK) return done(&bs, rc);
+    drop(&bs, NULL);
+    return PyFloat_FromDouble(loss);
+}
+
+/* A matrix that is written to, of the shape and type of another one. */
+static bool like(buffers *bs, PyObject *o, const st_dense *x, st_dense *out)
+{
+    Py_buffer *b = &bs->b[bs->n];
+    if (PyObject_GetBuffer(o, b, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE) < 0) return false;
+    bs->n++;
+    if (!b->format || strcmp(b->format, x->type == ST_F64 ? "d" : "f") != 0 || b->ndim != 2 ||
+        (size_t)b->shape[0] != x->rows || (size_t)b->shape[1] != x->cols) {
+        PyErr_SetString(PyExc_ValueError, "an array of the same shape and type is wanted");
+        return false;
+    }
+    *out = (st_dense){.data = b->buf, .rows = x->rows, .cols = x->cols, .row = b->strides[0], .col = b->strides[1]};
+    return true;
+}
+
+static PyObject *numeric_sums(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *count, *mean, *variance;
+    unsigned threads;
+    if (!PyArg_ParseTuple(args, "OIOOO", &x, &threads, &count, &mean, &variance)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m;
+    st_column_sums out;
+    if (!matrix(&bs, x, &m) || !doubles(&bs, count, m.cols, true, false, &out.count) ||
+        !doubles(&bs, mean, m.cols, true, false, &out.mean) ||
+        !doubles(&bs, variance, m.cols, true, false, &out.variance))
+        return drop(&bs, NULL);
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_columns_sums(st_alloc_default(), &m, threads, &out);
+    Py_END_ALLOW_THREADS return done(&bs, rc);
+}
+
+static PyObject *numeric_limits(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *least, *most;
+    unsigned threads;
+    if (!PyArg_ParseTuple(args, "OIOO", &x, &threads, &least, &most)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m;
+    double *l, *u;
+    if (!matrix(&bs, x, &m) || !doubles(&bs, least, m.cols, true, false, &l) ||
+        !doubles(&bs, most, m.cols, true, false, &u))
+        return drop(&bs, NULL);
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_columns_limits(st_alloc_default(), &m, threads, l, u);
+    Py_END_ALLOW_THREADS return done(&bs, rc);
+}
+
+static PyObject *numeric_ranks(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *q, *below, *above, *count;
+    unsigned threads, k;
+    if (!PyArg_ParseTuple(args, "OIOIOOO", &x, &threads, &q, &k, &below, &above, &count)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m;
+    double *pq, *lo, *hi, *n;
+    if (!matrix(&bs, x, &m) || !doubles(&bs, q, k, false, false, &pq) ||
+        !doubles(&bs, below, k * m.cols, true, false, &lo) ||
+        !doubles(&bs, above, k * m.cols, true, false, &hi) || !doubles(&bs, count, m.cols, true, false, &n))
+        return drop(&bs, NULL);
+    for (unsigned i = 0; i < k; i++)
+        if (!(pq[i] >= 0 && pq[i] <= 1)) {
+            PyErr_SetString(PyExc_ValueError, "fractions are between 0 and 1");
+            return drop(&bs, NULL);
+        }
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_columns_ranks(st_alloc_default(), &m, threads, pq, k, lo, hi, n);
+    Py_END_ALLOW_THREADS return done(&bs, rc);
+}
+
+static PyObject *numeric_mode(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *mode;
+    unsigned threads;
+    if (!PyArg_ParseTuple(args, "OIO", &x, &threads, &mode)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m;
+    double *out;
+    if (!matrix(&bs, x, &m) || !doubles(&bs, mode, m.cols, true, false, &out)) return drop(&bs, NULL);
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_columns_mode(st_alloc_default(), &m, threads, out);
+    Py_END_ALLOW_THREADS return done(&bs, rc);
+}
+
+static PyObject *numeric_rewrite(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *a, *b, *to;
+    unsigned threads, how;
+    if (!PyArg_ParseTuple(args, "OIOOIO", &x, &how, &a, &b, &threads, &to)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m, out;
+    double *pa, *pb;
+    if (!matrix(&bs, x, &m) || !like(&bs, to, &m, &out) || !doubles(&bs, a, m.cols, false, false, &pa) ||
+        !doubles(&bs, b, m.cols, false, false, &pb))
+        return drop(&bs, NULL);
+    bool infinite = false;
+    int rc = how < ST_N_REWRITES ? ST_OK : ST_EINVAL;
+    Py_BEGIN_ALLOW_THREADS if (rc == ST_OK) rc = st_columns_rewrite(
+        &m, (st_rewrite)how, pa, pb, threads, (char *)(uintptr_t)out.data, out.row, out.col, &infinite);
+    Py_END_ALLOW_THREADS if (rc != ST_OK) return done(&bs, rc);
+    drop(&bs, NULL);
+    return PyBool_FromLong(infinite);
+}
+
+static PyObject *numeric_products(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *to;
+    Py_buffer steps;
+    int bias;
+    unsigned threads;
+    if (!PyArg_ParseTuple(args, "Opy*IO", &x, &bias, &steps, &threads, &to)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m;
+    bool good = matrix(&bs, x, &m);
+    Py_buffer *b = &bs.b[bs.n];
+    if (good) good = PyObject_GetBuffer(to, b, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE) == 0;
+    if (good) {
+        bs.n++;
+        if (b->ndim != 2 || (size_t)b->shape[0] != m.rows || !b->format ||
+            strcmp(b->format, m.type == ST_F64 ? "d" : "f") != 0) {
+            PyErr_SetString(PyExc_ValueError, "as many rows of the same type are wanted");
+            good = false;
+        }
+    }
+    bool finite = true;
+    int rc = ST_OK;
+    if (good) {
+        Py_BEGIN_ALLOW_THREADS rc =
+            st_columns_products(&m, bias, steps.buf, (size_t)steps.len / sizeof(st_product_step),
+                                (size_t)b->shape[1], threads, b->buf, &finite);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&steps);
+    if (!good) return drop(&bs, NULL);
+    if (rc != ST_OK) return done(&bs, rc);
+    drop(&bs, NULL);
+    return PyBool_FromLong(finite);
+}
+
+static PyMethodDef methods[] = {
+    {"numeric_gram", numeric_gram, METH_VARARGS,
+     "numeric_gram(x, y, weight, center, threads, mean, product) -> sum of the weights"},
+    {"numeric_solve", numeric_solve, METH_VARARGS,
+     "numeric_solve(a, n, b, k) -> whether a is positive definite; rows of b become the solutions"},
+    {"numeric_descend", numeric_descend, METH_VARARGS,
+     "numeric_descend(product, p, at, w, alpha, beta, tol, max_iter, positive) -> (gap, n_iter, converged)"},
+    {"numeric_logistic", numeric_logistic, METH_VARARGS,
+     "numeric_logistic(x, target, weight, classes, coef, intercept, threads, gradient) -> loss"},
+    {"numeric_sums", numeric_sums, METH_VARARGS, "numeric_sums(x, threads, count, mean, variance)"},
+    {"numeric_limits", numeric_limits, METH_VARARGS, "numeric_limits(x, threads, least, most)"},
+    {"numeric_ranks", numeric_ranks, METH_VARARGS, "numeric_ranks(x, threads, q, k, below, above, count)"},
+    {"numeric_mode", numeric_mode, METH_VARARGS, "numeric_mode(x, threads, mode)"},
+    {"numeric_rewrite", numeric_rewrite, METH_VARARGS,
+     "numeric_rewrite(x, how, a, b, threads, out) -> whether there is an infinity"},
+    {"numeric_products", numeric_products, METH_VARARGS,
+     "numeric_products(x, bias, steps, threads, out) -> whether all is finite"},
+    {NULL, NULL, 0, NULL}};
+
+int st_py_add_native_numeric(PyObject *module) { return PyModule_AddFunctions(module, methods); }
