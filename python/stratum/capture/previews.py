@@ -555,7 +555,8 @@ def _content_of(impl: Any) -> bytes | None:
 
 def _note_variables(impl: Any) -> None:
     """Note the content of the variables that a new node reads directly."""
-    for value in vars(impl).values():
+    for name in impl._fields:
+        value = getattr(impl, name)
         if type(value) is sk.DataOp:
             source = value._skrub_impl
             if type(source) is _Var and source.value is not sk.NULL and id(source) not in _contents:
