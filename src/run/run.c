@@ -1327,3 +1327,23 @@ int st_run_profile(st_run *r, int (*each)(void *ud, st_node *n, double seconds, 
     }
     return ST_OK;
 }
+
+int st_run_held(st_run *r, int (*each)(void *ud, st_ref ref, uint32_t readers, st_value *v), void *ud)
+{
+    int rc = ST_OK;
+    for (size_t i = 0; rc == ST_OK; i++) {
+        pthread_mutex_lock(&r->lock);
+        st_task *t = i < r->tasks.n ? r->tasks.v[i] : NULL; /* tasks stay as long as the run */
+        pthread_mutex_unlock(&r->lock);
+        if (!t) break;
+        for (uint32_t p = 0; p < t->node->op->n_out && rc == ST_OK; p++) {
+            pthread_mutex_lock(&r->lock);
+            st_value *v = st_value_retain(t->out[p]);
+            uint32_t readers = t->uses[p];
+            pthread_mutex_unlock(&r->lock);
+            if (v) rc = each(ud, (st_ref){t->node, p}, readers, v);
+            st_value_release(v);
+        }
+    }
+    return rc;
+}

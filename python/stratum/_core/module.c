@@ -1206,6 +1206,25 @@ static PyObject *Run_profile(RunObject *self, PyObject *u)
     return p.list;
 }
 
+static int held_each(void *ud, st_ref ref, uint32_t readers, st_value *v)
+{
+    profile *p = ud;
+    PyObject *r = core_ref(p->g, ref);
+    PyObject *t = r ? Py_BuildValue("(NIO)", r, (unsigned)readers, core_object(v)) : NULL;
+    int rc = t ? PyList_Append(p->list, t) : -1;
+    Py_XDECREF(t);
+    return rc < 0 ? ST_EHOST : ST_OK;
+}
+
+static PyObject *Run_held(RunObject *self, PyObject *u)
+{
+    (void)u;
+    if (!open_run(self)) return NULL;
+    profile p = {self->graph, PyList_New(0)};
+    if (p.list && st_run_held(self->run, held_each, &p) != ST_OK) Py_CLEAR(p.list);
+    return p.list;
+}
+
 static PyObject *Run_cancel(RunObject *self, PyObject *u)
 {
     (void)u;
@@ -1252,6 +1271,7 @@ static PyMethodDef Run_methods[] = {
      "Seconds spent for each ref, shared work divided."},
     {"stats", (PyCFunction)Run_stats, METH_NOARGS, "Counters."},
     {"profile", (PyCFunction)Run_profile, METH_NOARGS, "[(node, seconds, failed)] of what was executed."},
+    {"held", (PyCFunction)Run_held, METH_NOARGS, "[(ref, readers, value)] of what is held now."},
     {"cancel", (PyCFunction)Run_cancel, METH_NOARGS, "Drop what has not begun."},
     {"settle", (PyCFunction)Run_settle, METH_O, "Wait for what runs; what is left is abandoned."},
     {"close", (PyCFunction)Run_close, METH_NOARGS, "End the run."},

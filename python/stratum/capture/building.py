@@ -1132,10 +1132,27 @@ def _evaluate(
         return original(
             data_op, mode, environment, clear, callbacks, ancestor_data_op
         )
+    return preview(data_op)
+
+
+def preview(data_op: Any) -> Any:
+    """`evaluate` of a DataOp for its preview, where it is known that the checks are wanted.
+
+    Parameters
+    ----------
+    data_op : DataOp
+        Any DataOp.
+
+    Returns
+    -------
+    object
+        The preview.
+    """
+    original = _originals["evaluate"]
     name = preview_known_missing(data_op)
     if name is None:
         try:
-            return original(data_op, mode, None, clear, callbacks, ancestor_data_op)
+            return original(data_op, "preview", None, False, (), None)
         except _UninitializedVariable as error:
             if _raised_by_variable(error):
                 note_missing(data_op, error.name)
