@@ -451,13 +451,14 @@ static PyObject *Plan_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
 {
     (void)kwds;
     GraphObject *g;
-    PyObject *ops;
-    if (!PyArg_ParseTuple(args, "O!O!", &Graph_Type, &g, &PyDict_Type, &ops)) return NULL;
+    PyObject *ops, *made = NULL;
+    if (!PyArg_ParseTuple(args, "O!O!|O", &Graph_Type, &g, &PyDict_Type, &ops, &made)) return NULL;
     PlanObject *self = (PlanObject *)type->tp_alloc(type, 0);
     if (!self) return NULL;
     self->graph = (GraphObject *)Py_NewRef(g);
     self->index = PyDict_New();
     self->keep = PyList_New(0);
+    self->made = Py_XNewRef(made);
     struct {
         const char *name;
         const st_op **where;
@@ -490,6 +491,7 @@ static void Plan_dealloc(PlanObject *self)
     st_plan_free(self->plan);
     Py_XDECREF(self->index);
     Py_XDECREF(self->keep);
+    Py_XDECREF(self->made);
     core_drain();
     Py_XDECREF(self->graph);
     Py_TYPE(self)->tp_free((PyObject *)self);
@@ -548,7 +550,7 @@ PyTypeObject Plan_Type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "stratum._core.Plan",
     .tp_basicsize = sizeof(PlanObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "Plan(graph, ops): a captured pipeline.",
+    .tp_doc = "Plan(graph, ops[, origin_of]): a captured pipeline.",
     .tp_new = Plan_new,
     .tp_dealloc = (destructor)Plan_dealloc,
     .tp_methods = Plan_methods,
