@@ -441,8 +441,8 @@ static void revive(st_run *r, st_task *m, uint32_t port)
     r->stats.recomputed++;
 }
 
-/* Take bound values if every output that somebody reads has one (what a search keeps of a preview is often the
- * state without the output).  Who asks for another one later makes the task run again. */
+/* Take bound values if every output that somebody reads has one (what a search keeps of a preview is often
+ * the state without the output).  Who asks for another one later makes the task run again. */
 static bool take_bound(st_run *r, st_task *t, trash *x)
 {
     st_node *n = t->node;
