@@ -363,6 +363,19 @@ def in_order(data_op: Any, mode: str, environment: Any, count: int | None = None
     return work.run(data_op)
 
 
+# Asked for nodes whose inputs are all there: such a one needs none of an evaluation's own state.
+_AT_ONCE = _Evaluation("preview", None, True)
+
+
+def preview_now(data_op: Any) -> tuple[Any] | None:
+    """The preview of a node of which all inputs have one, left on it as skrub does; None for another node.
+
+    The engine must be on. Building asks for each node: 3 us instead of 8 through all of `evaluate`.
+    """
+    value = _AT_ONCE._compute_now(data_op, data_op._skrub_impl)
+    return None if value is _WAIT else (value,)
+
+
 def evaluating(
     original: Callable[..., Any], active: Callable[[], bool], frames: tracebacks.Frames
 ) -> Callable[..., Any]:
