@@ -105,6 +105,9 @@ ST_API st_run_stats st_run_get_stats(st_run *r);
 /* How often and how long each executed node ran: calls `each` for every one. */
 ST_API int st_run_profile(st_run *r, int (*each)(void *ud, st_node *n, double seconds, bool failed),
                           void *ud);
+/* What is held at this moment, for tools: calls `each` for every output that is there, with the number of
+ * its readers that have yet to read it. The value is retained during the call. */
+ST_API int st_run_held(st_run *r, int (*each)(void *ud, st_ref ref, uint32_t readers, st_value *v), void *ud);
 
 #ifdef __cplusplus
 }

@@ -151,6 +151,11 @@ def _thread_options() -> dict[str, Any]:
 
 def option(name: str) -> Any:
     """One of the engine's options, as it stands in this thread."""
+    if not _environment_errors:
+        try:
+            return _local.options[name]  # asked for each node that is built: without another call
+        except AttributeError:
+            pass
     return _thread_options()[name]
 
 

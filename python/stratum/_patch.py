@@ -17,19 +17,24 @@ from .capture import building, previews
 from .hosts import _skrub_0_11 as sk
 from .hosts import backends, evaluating, searches, studies, tracebacks
 
-_plain = threading.local()  # set while skrub's own evaluator is asked on purpose
+
+class _Plain(threading.local):
+    depth = 0  # above 0 while skrub's own evaluator is asked on purpose
+
+
+_plain = _Plain()
 
 
 def active() -> bool:
     """Whether the engine is on in this thread."""
-    return _config.option("engine") == "stratum" and not getattr(_plain, "depth", 0)
+    return _config.option("engine") == "stratum" and not _plain.depth
 
 
 class plain_skrub:
     """Context in which skrub's own evaluator runs (the reference of `verify`, the way of fallbacks)."""
 
     def __enter__(self) -> None:
-        _plain.depth = getattr(_plain, "depth", 0) + 1
+        _plain.depth += 1
 
     def __exit__(self, *exc: object) -> None:
         _plain.depth -= 1

@@ -118,9 +118,11 @@ class Engine:
         """The node `name(*args)`."""
         return self.graph.node(operators.NUMBER[name], args, flags, origin)
 
-    def new_plan(self) -> Any:
-        """An empty plan."""
-        return _core.Plan(self.graph, operators.LOWERING)
+    def new_plan(self, origin_of: Any = None) -> Any:
+        """An empty plan; `origin_of` says what its nodes keep of the DataOps that they come from."""
+        if origin_of is None:
+            return _core.Plan(self.graph, operators.LOWERING)
+        return _core.Plan(self.graph, operators.LOWERING, origin_of)
 
     def hand_out(self, state: Any) -> Any:
         """A fitted state that goes to a user: the second one that gets it gets a copy.

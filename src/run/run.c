@@ -441,25 +441,26 @@ static void revive(st_run *r, st_task *m, uint32_t port)
     r->stats.recomputed++;
 }
 
-/* Take bound values if every output has one. */
+/* Take bound values if every output that somebody reads has one (what a search keeps of a preview is often
+ * the state without the output).  Who asks for another one later makes the task run again. */
 static bool take_bound(st_run *r, st_task *t, trash *x)
 {
     st_node *n = t->node;
-    bool all = n->op->n_out > 0;
-    for (uint32_t p = 0; p < n->op->n_out && all; p++) {
-        st_value *v = st_node_bound(n, p);
-        all = v != NULL;
-        throw_away(r, x, v);
+    bool all = false;
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t p = 0; p < n->op->n_out; p++) {
+            if (t->uses[p] == 0 || t->out[p]) continue;
+            st_value *v = st_node_bound(n, p);
+            if (!v) return false; /* in the second pass: unbound just now */
+            all = true;
+            if (pass == 0)
+                throw_away(r, x, v);
+            else
+                t->out[p] = v;
+        }
     }
-    if (!all) return false;
-    for (uint32_t p = 0; p < n->op->n_out; p++) {
-        st_value *v = st_node_bound(n, p);
-        if (!v) return false; /* unbound just now: the node runs for what is not there */
-        throw_away(r, x, t->out[p]);
-        t->out[p] = v;
-    }
-    r->stats.reused++;
-    return true;
+    if (all) r->stats.reused++;
+    return all;
 }
 
 static void fail_for_memory(st_run *r, st_task *t, trash *x)
@@ -1326,4 +1327,24 @@ int st_run_profile(st_run *r, int (*each)(void *ud, st_node *n, double seconds, 
         if (ran) ST_TRY(each(ud, t->node, s, failed));
     }
     return ST_OK;
+}
+
+int st_run_held(st_run *r, int (*each)(void *ud, st_ref ref, uint32_t readers, st_value *v), void *ud)
+{
+    int rc = ST_OK;
+    for (size_t i = 0; rc == ST_OK; i++) {
+        pthread_mutex_lock(&r->lock);
+        st_task *t = i < r->tasks.n ? r->tasks.v[i] : NULL; /* tasks stay as long as the run */
+        pthread_mutex_unlock(&r->lock);
+        if (!t) break;
+        for (uint32_t p = 0; p < t->node->op->n_out && rc == ST_OK; p++) {
+            pthread_mutex_lock(&r->lock);
+            st_value *v = st_value_retain(t->out[p]);
+            uint32_t readers = t->uses[p];
+            pthread_mutex_unlock(&r->lock);
+            if (v) rc = each(ud, (st_ref){t->node, p}, readers, v);
+            st_value_release(v);
+        }
+    }
+    return rc;
 }

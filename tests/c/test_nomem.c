@@ -296,6 +296,15 @@ OP(op_become, 1, PURE | ST_P_EXPANDS, run_become);
 OP(op_nest, 1, PURE | ST_P_NESTS, run_nest);
 OP(op_five, 5, PURE, run_five);
 
+static int ignore_held(void *ud, st_ref ref, uint32_t readers, st_value *v)
+{
+    (void)ud;
+    (void)ref;
+    (void)readers;
+    (void)v;
+    return ST_OK;
+}
+
 static int ignore_profile(void *ud, st_node *n, double seconds, bool failed)
 {
     (void)ud;
@@ -372,6 +381,7 @@ static void run_on(int workers)
     double s[N];
     if (!failure) good(st_run_share(run, r, N, s));
     OK(st_run_profile(run, ignore_profile, NULL));
+    OK(st_run_held(run, ignore_held, NULL));
 done:
     if (run) st_run_cancel(run);
     crew_join(&c);

@@ -154,3 +154,57 @@ def changed_by_a_step_beside(skrub, how):
 def test_a_step_beside_the_pipeline_changes_its_argument(how):
     """A search does not run it, so the previews that serve its refit must not have seen what it did."""
     same(changed_by_a_step_beside, how)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_an_object_that_two_variables_hold(changed):
+    """It is encoded once for both, and compared with what each of them held when it was first read."""
+    import stratum
+    from stratum.capture import previews
+
+    values = np.arange(12.0).reshape(6, 2)
+    step = stratum.var("a", values) * 1
+    if changed:
+        values[0] = 100.0
+    fitted = (step + stratum.var("b", values)).skb.apply(StandardScaler())
+    assert (id(fitted) in previews._previews) is not changed
+
+
+def identity(x):
+    return x
+
+
+@pytest.mark.parametrize(("seconds", "bound"), [(0.0, True), (1e9, False)])
+def test_a_long_call_is_worth_what_capturing_it_costs(monkeypatch, seconds, bound):
+    """However long it took: what was built since would have to be captured first."""
+    import stratum
+    from stratum.capture import previews
+
+    monkeypatch.setattr(previews, "LONG_CALL_S", 0.0)
+    monkeypatch.setattr(previews, "CAPTURE_S", seconds)
+    monkeypatch.setattr(previews, "_long_calls", {})
+    called = stratum.var("values", np.arange(3.0)).skb.apply_func(identity)
+    assert (id(called) in previews._previews) is bound
+
+
+@pytest.mark.parametrize(("calls", "most"), [(False, 4), (True, 5)])
+def test_a_node_is_few_objects_for_the_collector(calls, most):
+    """Full passes of the collector come with every quarter of more objects: they are half of what building costs."""
+    import gc
+
+    import stratum
+
+    called = stratum.deferred(identity)
+
+    def step(node):
+        return called(node) if calls else node + 1
+
+    node = stratum.var("start", 1)
+    for _ in range(50):
+        node = step(node)
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(200):
+        node = step(node)
+    gc.collect()  # containers of plain values leave its lists
+    assert len(gc.get_objects()) - before <= most * 200 + 100

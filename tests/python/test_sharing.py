@@ -6,6 +6,7 @@ The estimators (see `counted`) say when they are fitted and applied; nothing her
 from __future__ import annotations
 
 import gc
+import weakref
 
 import counted
 import numpy as np
@@ -356,6 +357,30 @@ def test_a_search_keeps_the_previews_of_its_pipeline():
     # They have been fitted: nothing is kept for them any longer.
     gc.collect()
     assert len(previews._by_ref) == known
+
+
+def test_nodes_do_not_keep_the_previews_of_what_was_built():
+    """Once the search is about to run, values go that neither the user nor the refit can ask for."""
+    import stratum
+    from stratum.capture import previews
+
+    def build():
+        x, y = variables(stratum)
+        scaled = x.skb.apply(Shift(0.0)).skb.apply(Scale(1.0))
+        alive = [weakref.ref(op) for op in (scaled, scaled._skrub_impl.X)]
+        outputs = [weakref.ref(op._skrub_impl.results["preview"]) for op in (scaled, scaled._skrub_impl.X)]
+        return scaled.skb.apply(Mean(2.0), y=y).skb.make_grid_search(cv=N_FOLDS), alive, outputs
+
+    search, alive, outputs = build()
+    previews.forget_recent()
+    gc.collect()
+    assert [ref() for ref in alive] == [None, None]
+    assert [ref() for ref in outputs] == [None, None]
+    previews.trim(search)
+    counted.log().take()
+    search.fit(previews.environment_of(search))
+    counts = counted.log().take()
+    assert counts["Shift(0.0).fit"] == counts["Scale(1.0).fit"] == counts["Mean(2.0).fit"] == N_FOLDS
 
 
 def test_a_refit_may_ask_for_the_output_that_another_choice_reads():

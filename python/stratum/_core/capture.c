@@ -194,6 +194,8 @@ static int add(walk *w)
     }
     source = PyObject_TypeCheck(f->obj, core.data_op) ? PyObject_GetAttrString(f->obj, "_skrub_impl")
                                                       : Py_NewRef(f->obj);
+    if (source && p->made && PyObject_TypeCheck(f->obj, core.data_op))
+        Py_SETREF(source, PyObject_CallOneArg(p->made, source));
     if (!source) goto done;
     origin = core_value(NULL, source, Py_False);
     if (!origin) goto done;

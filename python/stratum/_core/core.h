@@ -82,6 +82,7 @@ typedef struct PlanObject {
     st_lower_ops ops;
     PyObject *index; /* id(object) -> entry */
     PyObject *keep;  /* the objects, so that ids stay theirs */
+    PyObject *made;  /* NULL, or what gives the origin of nodes that come from a DataOp's impl */
 } PlanObject;
 
 typedef struct ScopeObject {

@@ -452,13 +452,14 @@ static PyObject *Plan_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
 {
     (void)kwds;
     GraphObject *g;
-    PyObject *ops;
-    if (!PyArg_ParseTuple(args, "O!O!", &Graph_Type, &g, &PyDict_Type, &ops)) return NULL;
+    PyObject *ops, *made = NULL;
+    if (!PyArg_ParseTuple(args, "O!O!|O", &Graph_Type, &g, &PyDict_Type, &ops, &made)) return NULL;
     PlanObject *self = (PlanObject *)type->tp_alloc(type, 0);
     if (!self) return NULL;
     self->graph = (GraphObject *)Py_NewRef(g);
     self->index = PyDict_New();
     self->keep = PyList_New(0);
+    self->made = Py_XNewRef(made);
     struct {
         const char *name;
         const st_op **where;
@@ -491,6 +492,7 @@ static void Plan_dealloc(PlanObject *self)
     st_plan_free(self->plan);
     Py_XDECREF(self->index);
     Py_XDECREF(self->keep);
+    Py_XDECREF(self->made);
     core_drain();
     Py_XDECREF(self->graph);
     Py_TYPE(self)->tp_free((PyObject *)self);
@@ -549,7 +551,7 @@ PyTypeObject Plan_Type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "stratum._core.Plan",
     .tp_basicsize = sizeof(PlanObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "Plan(graph, ops): a captured pipeline.",
+    .tp_doc = "Plan(graph, ops[, origin_of]): a captured pipeline.",
     .tp_new = Plan_new,
     .tp_dealloc = (destructor)Plan_dealloc,
     .tp_methods = Plan_methods,
@@ -1207,6 +1209,25 @@ static PyObject *Run_profile(RunObject *self, PyObject *u)
     return p.list;
 }
 
+static int held_each(void *ud, st_ref ref, uint32_t readers, st_value *v)
+{
+    profile *p = ud;
+    PyObject *r = core_ref(p->g, ref);
+    PyObject *t = r ? Py_BuildValue("(NIO)", r, (unsigned)readers, core_object(v)) : NULL;
+    int rc = t ? PyList_Append(p->list, t) : -1;
+    Py_XDECREF(t);
+    return rc < 0 ? ST_EHOST : ST_OK;
+}
+
+static PyObject *Run_held(RunObject *self, PyObject *u)
+{
+    (void)u;
+    if (!open_run(self)) return NULL;
+    profile p = {self->graph, PyList_New(0)};
+    if (p.list && st_run_held(self->run, held_each, &p) != ST_OK) Py_CLEAR(p.list);
+    return p.list;
+}
+
 static PyObject *Run_cancel(RunObject *self, PyObject *u)
 {
     (void)u;
@@ -1253,6 +1274,7 @@ static PyMethodDef Run_methods[] = {
      "Seconds spent for each ref, shared work divided."},
     {"stats", (PyCFunction)Run_stats, METH_NOARGS, "Counters."},
     {"profile", (PyCFunction)Run_profile, METH_NOARGS, "[(node, seconds, failed)] of what was executed."},
+    {"held", (PyCFunction)Run_held, METH_NOARGS, "[(ref, readers, value)] of what is held now."},
     {"cancel", (PyCFunction)Run_cancel, METH_NOARGS, "Drop what has not begun."},
     {"settle", (PyCFunction)Run_settle, METH_O, "Wait for what runs; what is left is abandoned."},
     {"close", (PyCFunction)Run_close, METH_NOARGS, "End the run."},

@@ -16,7 +16,11 @@ What it is for
     ``x["a"]``      16 ms    -> 36 us    180 ms   -> 33 us    2.0 s    -> 41 us
     ==============  ===================  ===================  ===================
 
-    These are single steps; a whole chain of 20,000 takes 25 to 40 us a node.
+    These are single steps; a whole chain of 10,000 takes 15 to 23 us a node with
+    a value, if no full pass of the garbage collector falls into it (0.1 s with
+    everything imported).  So that they are rare, a node is no more than four
+    objects for the collector (a call five): the DataOp, its implementation,
+    that one's metadata, our entry.
     With the checks off (``eager_data_ops=False``) a node costs 0.3 to 0.5 ms in
     skrub, nearly all of it the creation stack, and 7 to 13 us here.
 
@@ -93,6 +97,8 @@ _GetItem = _host_nodes.GetItem
 _NULL = _host_nodes.NULL
 # A dataframe below these nodes is not an error.
 _DATAFRAME_HOLDERS = (_host_nodes.Var, _host_nodes.Value)
+# These bring a bit or hide one, whatever their fields hold.
+_BRINGS = (*_DATAFRAME_HOLDERS, _Scoring)
 # Node types with their own `eval()`: the field it evaluates first, as a
 # function of nothing but the type.  (Apply is dealt with on its own.)
 _FIRST_FIELD = {
@@ -244,12 +250,17 @@ class _Entry(weakref.ref):
     key: int
     serial: int
     summary: _Summary
-    kids: tuple[_Entry, ...]
+    kids: _Entry | tuple[_Entry, ...]  # alone, where there is one: an object less for each node
     slots: tuple[_Slot, ...]
     uuid: int | None
     cohort: _Cohort | None
     has_choices: bool
     missing: str | None
+
+
+def _kids(entry: _Entry) -> tuple[_Entry, ...]:
+    kids = entry.kids
+    return kids if type(kids) is tuple else (kids,)
 
 
 class _ChoiceRef(weakref.ref):
@@ -288,6 +299,9 @@ _free: list[int] = []
 _risky_one = 0
 _risky_many = 0
 _serials = itertools.count(1)
+# The serial of the node that was last found to be without conflicts: the checks that follow at once
+# need not ask again whether they are wanted.
+_fresh = 0
 
 
 def _after_fork() -> None:
@@ -450,7 +464,7 @@ def _reach(start: _Entry, family: _Family) -> int:
             continue
         found = 0
         ready = True
-        for kid in entry.kids:
+        for kid in _kids(entry):
             if kid.serial < first:
                 continue
             below = reached.get(kid.serial)
@@ -476,7 +490,7 @@ def _below(start: _Entry, target: _Entry) -> bool:
         if entry is target:
             return True
         seen.add(entry.serial)
-        stack.extend(entry.kids)
+        stack.extend(_kids(entry))
     return False
 
 
@@ -773,7 +787,7 @@ def _enter(
     entry = _Entry(data_op, _on_death)
     entry.key = id(data_op)
     entry.serial = next(_serials)
-    entry.kids = tuple(kids)
+    entry.kids = kids[0] if len(kids) == 1 else tuple(kids)
     entry.slots = tuple(slots)
     entry.uuid = uuid
     entry.cohort = None
@@ -842,11 +856,95 @@ def _always() -> bool:
 _active: Callable[[], bool] = _always
 
 
+def _enter_plain(data_op: Any) -> _Entry | None:
+    """Enter a node that holds plain values and nodes with one summary, and brings nothing itself.
+
+    Nearly every node is one.  Nothing can conflict then: all that is below has been checked, and no
+    two different sets meet.  None: it is not such a node, and nothing has been done.
+    """
+    global _busy
+    impl = data_op._skrub_impl
+    if (
+        impl.name is not None
+        or impl.is_X
+        or impl.is_y
+        or isinstance(impl, _BRINGS)
+        or impl.uuid in _by_uuid
+    ):
+        return None
+    first: _Entry | None = None
+    kids: dict[int, _Entry] | None = None
+    for name in impl._fields:
+        value = getattr(impl, name)
+        kind = type(value)
+        if kind in _PLAIN:
+            continue
+        if kind is _DataOp:
+            items: Any = (value,)
+        elif kind is tuple or kind is list:
+            items = value
+        elif kind is dict:
+            items = value.values()
+        else:
+            return None
+        for item in items:
+            kind = type(item)
+            if kind in _PLAIN:
+                continue
+            if kind is not _DataOp:
+                return None
+            kid = _entries.get(id(item))
+            if kid is None or kid() is not item:
+                return None
+            if first is None:
+                first = kid
+            elif kid is not first:
+                if kid.summary is not first.summary:
+                    return None
+                if kids is None:
+                    kids = {first.serial: first}
+                kids[kid.serial] = kid
+    if first is None:
+        return None
+    summary = first.summary
+    if kids is not None and summary.mask & (_risky_one | _risky_many):
+        return None
+    entry = _Entry(data_op, _on_death)
+    entry.key = id(data_op)
+    entry.kids = first if kids is None else tuple(kids.values())
+    entry.slots = ()
+    entry.uuid = impl.uuid
+    entry.cohort = None
+    entry.has_choices = False
+    entry.missing = None
+    entry.summary = summary
+    with _lock:
+        if _busy:
+            return None
+        _busy = True
+        try:
+            if entry.uuid in _by_uuid or (kids is not None and summary.mask & (_risky_one | _risky_many)):
+                return None
+            entry.serial = next(_serials)
+            _by_uuid[entry.uuid] = entry
+            _entries[entry.key] = entry
+        finally:
+            _busy = False
+            if _dead:
+                _bury()
+    return entry
+
+
 def _find_conflicts(data_op: Any) -> Any:
+    global _fresh
     original = _originals["find_conflicts"]
     if not _active() or type(data_op) is not _DataOp or _entry_of(data_op) is not None:
         # A node that is asked about again was changed or failed a check.
         return original(data_op)
+    entry = _enter_plain(data_op)
+    if entry is not None:
+        _fresh = entry.serial
+        return None
     try:
         order = _unknown(data_op)
     except Exception:
@@ -855,6 +953,8 @@ def _find_conflicts(data_op: Any) -> Any:
         order = None
     by_node = order is not None and len(order) <= _MAX_BY_NODE
     if by_node and _enter_all(order, check=True):
+        entry = _entry_of(data_op)
+        _fresh = 0 if entry is None else entry.serial
         return None
     conflicts = original(data_op)
     if conflicts is None and order is not None:
@@ -864,7 +964,11 @@ def _find_conflicts(data_op: Any) -> Any:
 
 def _find_dataframe(data_op: Any, func_name: Any) -> Any:
     entry = _entry_of(data_op)
-    if entry is not None and not entry.summary.flags & _DATAFRAME and _active():
+    if (
+        entry is not None
+        and not entry.summary.flags & _DATAFRAME
+        and (entry.serial == _fresh or _active())
+    ):
         return None
     return _originals["_find_dataframe"](data_op, func_name)
 
@@ -874,7 +978,7 @@ def _check_choices_before_xy(data_op: Any) -> Any:
     if (
         entry is None
         or entry.summary.flags & _XY_CHOICE
-        or not _active()
+        or not (entry.serial == _fresh or _active())
         or not (_choices_have_names(data_op) if entry.has_choices else True)
     ):
         return _originals["check_choices_before_Xy"](data_op)
@@ -1032,10 +1136,27 @@ def _evaluate(
         return original(
             data_op, mode, environment, clear, callbacks, ancestor_data_op
         )
+    return preview(data_op)
+
+
+def preview(data_op: Any) -> Any:
+    """`evaluate` of a DataOp for its preview, where it is known that the checks are wanted.
+
+    Parameters
+    ----------
+    data_op : DataOp
+        Any DataOp.
+
+    Returns
+    -------
+    object
+        The preview.
+    """
+    original = _originals["evaluate"]
     name = preview_known_missing(data_op)
     if name is None:
         try:
-            return original(data_op, mode, None, clear, callbacks, ancestor_data_op)
+            return original(data_op, "preview", None, False, (), None)
         except _UninitializedVariable as error:
             if _raised_by_variable(error):
                 note_missing(data_op, error.name)
@@ -1071,6 +1192,10 @@ def _kind_of_code(code: types.CodeType) -> int:
     return _USER
 
 
+# The last one: nodes created at one place (a loop, a helper) share the list, which nobody writes to.
+_last_stack: list[tuple[Any, ...]] = []
+
+
 def _creation_stack() -> list[tuple[Any, ...]]:
     """The same list as skrub's, without reading each source line each time."""
     rows: list[tuple[Any, ...]] = []
@@ -1102,6 +1227,10 @@ def _creation_stack() -> list[tuple[Any, ...]]:
             rows.append(row)
         frame = frame.f_back
     rows.reverse()
+    global _last_stack
+    if rows == _last_stack:
+        return _last_stack
+    _last_stack = rows
     return rows
 
 
@@ -1112,39 +1241,49 @@ def _new_uuid() -> int:
 
 
 def _fast_init(cls: type, original: Callable[..., None]) -> Callable[..., None]:
-    """`__init__` of a node type, binding arguments by hand when it can."""
-    fields = tuple(cls._fields)
-    count = len(fields)
-    named = "name" in fields
+    """`__init__` of a node type, binding arguments by hand when it can.
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        positional = len(args)
-        if positional + len(kwargs) != count:
-            return original(self, *args, **kwargs)
-        if kwargs:
-            try:
-                args += tuple([kwargs[field] for field in fields[positional:]])
-            except KeyError:
-                return original(self, *args, **kwargs)
-        attributes = self.__dict__
-        attributes.update(zip(fields, args))
-        attributes["results"] = {}
-        attributes["errors"] = {}
-        attributes["metadata"] = {}
-        try:
-            attributes["_creation_stack"] = _host_nodes._data_op_creation_stack()
-        except Exception:
-            attributes["_creation_stack"] = None
-        attributes["is_X"] = False
-        attributes["is_y"] = False
-        if not named:
-            attributes["name"] = None
-        attributes["uuid"] = _new_uuid()
-        attributes["description"] = None
-        attributes["checked"] = False
-        return None
-
-    return __init__
+    It is written out for each type: attributes that are set one by one stay in the object, where
+    writing to its `__dict__` makes a dictionary, one object more for the garbage collector in each
+    node.
+    """
+    fields = tuple(cls._fields)  # type: ignore[attr-defined]
+    lines = [
+        "def __init__(self, *args, **kwargs):",
+        "    if kwargs:",
+        f"        if len(args) + len(kwargs) != {len(fields)}:",
+        "            return original(self, *args, **kwargs)",
+        "        try:",
+        "            args += tuple([kwargs[field] for field in fields[len(args):]])",
+        "        except KeyError:",
+        "            return original(self, *args, **kwargs)",
+        f"    elif len(args) != {len(fields)}:",
+        "        return original(self, *args)",
+        *(f"    self.{field} = args[{i}]" for i, field in enumerate(fields)),
+        "    self.results = {}",
+        "    self.errors = {}",
+        "    self.metadata = {}",
+        "    try:",
+        "        self._creation_stack = nodes._data_op_creation_stack()",
+        "    except Exception:",
+        "        self._creation_stack = None",
+        "    self.is_X = False",
+        "    self.is_y = False",
+        *(() if "name" in fields else ("    self.name = None",)),
+        "    self.uuid = new_uuid()",
+        "    self.description = None",
+        "    self.checked = False",
+        "    return None",
+    ]
+    names: dict[str, Any] = {
+        "original": original,
+        "fields": fields,
+        "nodes": _host_nodes,
+        "new_uuid": _new_uuid,
+    }
+    # Frames of the package are known by their folder.
+    exec(compile("\n".join(lines), f"{__file__}:__init__", "exec"), names)
+    return names["__init__"]
 
 
 class _LazyLabel:
@@ -1282,7 +1421,7 @@ def children(data_op: Any) -> list[Any]:
     entry = _entry_of(data_op)
     if entry is None:
         return _read(data_op).kids
-    return [kid for below in entry.kids if (kid := below()) is not None]
+    return [kid for below in _kids(entry) if (kid := below()) is not None]
 
 
 def table_sizes() -> dict[str, int]:

@@ -16,12 +16,11 @@ that the variables had are remembered beside the search (weakly: they go with it
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .. import _core, scripts
@@ -32,8 +31,11 @@ from . import encode as _encode
 
 _lock = threading.Lock()
 
-# A call whose preview took longer is worth looking for again; capturing it takes some 50 microseconds.
+# A call whose preview took longer is worth looking for again, if that costs less than it took: what was built
+# since has to be captured first, some 15 microseconds for each node.  A pause of the garbage collector or of the
+# machine makes a quick call look long; in a chain of 10,000 calls one of them cost as much as all the rest.
 LONG_CALL_S = 1e-3
+CAPTURE_S = 15e-6
 
 _Applied = sk.nodes_module.AppliedEstimator
 _Apply = sk.nodes_module.Apply
@@ -41,6 +43,8 @@ _Call = sk.nodes_module.Call
 _CallMethod = sk.nodes_module.CallMethod
 _Concat = sk.nodes_module.Concat
 _Var = sk.nodes_module.Var
+_LOOKED_FOR = frozenset({_Apply, _Call, _CallMethod})
+_unseen = 0  # nodes that were previewed since a pipeline was last captured
 _environments: dict[int, tuple[weakref.ref, dict, list[tuple[_Preview, bool]]]] = {}
 
 
@@ -118,6 +122,45 @@ _long_calls: dict[str, int] = {}
 _IN_VAIN = 3
 
 
+class _Origins:
+    """What the engine's nodes keep of the DataOps that they come from: all but values.
+
+    Nodes outlive the DataOps of a pipeline that is waiting to be searched. If they kept those, they would keep
+    the preview of every step as well: with eight pipelines of the uk-housing demonstration on 100,000 rows
+    that was a fifth of the peak of their run.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Any, Any]] = {}  # by the id of what they stand for, which is held
+
+    def __call__(self, impl: Any) -> Any:
+        if type(impl) is _Var:  # its value is data that the node holds anyway
+            return impl
+        own = object.__new__(type(impl))
+        for name in impl._fields:
+            setattr(own, name, self._mirrored(getattr(impl, name)))
+        for name in _OWN:
+            setattr(own, name, getattr(impl, name))
+        own.results, own.errors, own.metadata = {}, {}, {}
+        self._made[id(impl)] = impl, own
+        return own
+
+    def _mirrored(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is sk.DataOp:
+            known = self._made.get(id(value._skrub_impl))
+            return value if known is None else sk.DataOp(known[1])
+        if kind is list or kind is tuple:
+            return kind([self._mirrored(item) for item in value])
+        if kind is dict:
+            return {name: self._mirrored(item) for name, item in value.items()}
+        return value
+
+
+# What a node has besides its fields.
+_OWN = ("_creation_stack", "is_X", "is_y", "name", "uuid", "description", "checked")
+
+
 class _Recent:
     """The pipeline that is being built: captured step by step, so that building stays linear.
 
@@ -126,7 +169,7 @@ class _Recent:
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine
-        self.plan = engine.new_plan()
+        self.plan = engine.new_plan(_Origins())
         self.subsamples = False
         self.scope: Any = None
         self.seen = 0
@@ -144,31 +187,41 @@ class _Recent:
             new, self.seen, self.variables = self.plan.entries(), 0, []
         elif new:
             self.scope.extend()
+        looked: dict[int, bytes | None] = {}  # what was encoded just now, by the id of the object
         for i, (kind, impl) in enumerate(new, self.seen):
             if kind == _core.ST_CAP_VAR and impl.value is not sk.NULL:
+                new_to_us = not _is_noted(impl)
                 content = _content_of(impl)
+                if new_to_us:
+                    looked[id(impl.value)] = content
                 if content is None:
                     raise sk.Unsupported("a variable whose content has no encoding")
                 self.scope.bind(i, _core.Leaf(impl.value, content))
                 self.variables.append(impl)
         self.seen = len(self.plan)
-        self._check_unchanged()
+        self._check_unchanged(looked)
         self.scope.expr(entry)
         return self.scope, entry
 
-    def _check_unchanged(self) -> None:
+    def _check_unchanged(self, looked: dict[int, bytes | None]) -> None:
         """Refuse a pipeline of which a part was changed in place: skrub's previews are made of what it is now.
 
-        Hashing runs at several GB/s: little beside the fit that is to be bound or saved.
+        Hashing runs at several GB/s: little beside the fit that is to be bound or saved. Each object is
+        encoded once: a variable's value is also its preview, and often the value of others.
         """
-        if any(_encode.encode(impl.value) != _content_of(impl) for impl in self.variables):
+
+        def now(value: Any) -> bytes | None:
+            if id(value) not in looked:
+                looked[id(value)] = _encode.encode(value)
+            return looked[id(value)]
+
+        if any(now(impl.value) != _content_of(impl) for impl in self.variables):
             raise sk.Unsupported("the value of a variable that was changed in place")
         for ref, content in list(_handed_out.values()):
             data_op = ref()
             if data_op is None or self.plan.index_of(data_op) is None:
                 continue
-            now = data_op._skrub_impl.results.get("preview")
-            if content is None or _encode.encode(now) != content:
+            if content is None or now(data_op._skrub_impl.results.get("preview")) != content:
                 raise sk.Unsupported("a preview that was changed in place")
 
 
@@ -184,9 +237,10 @@ def forget_recent() -> None:
 
 def _lowered(data_op: Any) -> tuple[Any, int] | None:
     """(scope, entry) of a DataOp's preview, or None if the engine cannot say what it means."""
-    global _recent
+    global _recent, _unseen
     from ..engine import get_engine
 
+    _unseen = 0
     engine = get_engine()
     recent = _recent
     X = getattr(data_op._skrub_impl, "X", None)
@@ -367,20 +421,19 @@ def _may_write(impl: Any) -> bool:
     return isinstance(estimator, sk.DataOp) or not estimators._is_library(estimator)
 
 
-@contextlib.contextmanager
-def _shielded(data_op: Any) -> Iterator[None]:
-    """Meanwhile the node reads private copies of what other nodes computed.
+def _shield(data_op: Any) -> list[tuple[Any, Any]]:
+    """Let the node read private copies of what other nodes computed; what `_unshield` has to put back.
 
     A search does not see what a step beside its pipeline does in place, so the previews that serve it must
     not see it either. Values from the environment stay the same objects.
     """
-    kept = []
+    kept: list[tuple[Any, Any]] = []
     if _may_write(data_op._skrub_impl):
         for child in building.children(data_op):
             impl = child._skrub_impl
-            if isinstance(impl, _Var) or "preview" not in impl.results:
+            value = impl.results.get("preview")
+            if isinstance(value, operators._IMMUTABLE) or isinstance(impl, _Var):
                 continue
-            value = impl.results["preview"]
             try:
                 private = operators.protect(value)
             except operators.CannotShare:
@@ -388,11 +441,12 @@ def _shielded(data_op: Any) -> Iterator[None]:
             if private is not value:
                 kept.append((impl, value))
                 impl.results["preview"] = private
-    try:
-        yield
-    finally:
-        for impl, value in kept:
-            impl.results["preview"] = value
+    return kept
+
+
+def _unshield(kept: list[tuple[Any, Any]]) -> None:
+    for impl, value in kept:
+        impl.results["preview"] = value
 
 
 def _store(impl: Any, result: Any, seconds: float) -> None:
@@ -432,40 +486,43 @@ def _preview_together(together: Any, data_op: Any, scope: Any, entry: int, origi
 
 
 def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
-    from .. import _patch
+    from .._patch import active
+    from ..hosts import evaluating
 
     @functools.wraps(original)
     def evaluate(
         data_op: Any, mode: str = "preview", environment: Any = None, clear: bool = False,
         callbacks: Any = (), ancestor_data_op: Any = None,
     ) -> Any:  # fmt: skip
+        global _unseen
         plain = mode != "preview" or environment is not None or clear or type(data_op) is not sk.DataOp
         if plain:
             return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
         impl = data_op._skrub_impl
         kind = type(impl)
-        if "preview" in impl.results or not _patch.active():
+        if "preview" in impl.results or not active():
             return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
+        _unseen += 1
         _note_variables(impl)
         if kind is _Concat:
             return concatenate(data_op)
         if kind is _Applied:
             return hand_out_estimator(data_op)
-        if kind not in (_Apply, _Call, _CallMethod):
-            return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
+        if kind not in _LOOKED_FOR:
+            return at_once(data_op)
         place = None
         start = time.perf_counter()
         if kind is _Apply:
             if isinstance(impl.X, sk.DataOp) and "preview" not in impl.X._skrub_impl.results:
-                return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
+                return building.preview(data_op)
             place = None if sk.holds_generator(impl) else _lowered(data_op)
             served = _serve_apply(data_op, *place) if place is not None else None
             if served is not None:
                 _store(impl, served[0], time.perf_counter() - start)
                 return served[0]
         elif sk.holds_generator(impl):  # what is drawn later depends on what is drawn here
-            return original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
-        elif _name_of_call(impl) in _long_calls:
+            return at_once(data_op)
+        elif _long_calls and _name_of_call(impl) in _long_calls:
             place = _lowered(data_op)
             ref = place[0].value(place[1]) if place is not None else None
             bound = ref.bound() if isinstance(ref, _core.Ref) else None
@@ -476,18 +533,18 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
                 return result
         start = time.perf_counter()
         together = scripts.connected() if kind is _Apply and place is not None else None
-        with _shielded(data_op):
+        kept = _shield(data_op)
+        try:
             if together is not None and together.begin():
-                result = _preview_together(
-                    together, data_op, *place,
-                    lambda: original(data_op, mode, environment, clear, callbacks, ancestor_data_op),
-                )  # fmt: skip
+                result = _preview_together(together, data_op, *place, lambda: building.preview(data_op))
             else:
-                result = original(data_op, mode, environment, clear, callbacks, ancestor_data_op)
+                result = at_once(data_op)
+        finally:
+            _unshield(kept)
         if kind is _Apply:
             if place is not None:
                 _remember_apply(data_op, *place, result)
-        elif time.perf_counter() - start > LONG_CALL_S:
+        elif time.perf_counter() - start > LONG_CALL_S + _unseen * CAPTURE_S:
             place = place or _lowered(data_op)
             ref = place[0].value(place[1]) if place is not None else None
             if isinstance(ref, _core.Ref) and ref.plain and not ref.flags & _core.N_UNSHARED:
@@ -503,9 +560,14 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
                 del _long_calls[name]
         return result
 
+    def at_once(data_op: Any) -> Any:
+        """The preview by the shortest way that there is."""
+        found = evaluating.preview_now(data_op) if type(data_op._skrub_impl) is not _Var else None
+        return building.preview(data_op) if found is None else found[0]
+
     def hand_out_estimator(data_op: Any) -> Any:
         """The fitted estimator is the user's now: a copy, where the one on the node is bound."""
-        result = original(data_op)
+        result = building.preview(data_op)
         if id(data_op._skrub_impl.target) not in _previews:
             return result
         try:
@@ -522,7 +584,7 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
         if served is not None:
             _store(data_op._skrub_impl, served[0], time.perf_counter() - start)
             return served[0]
-        result = original(data_op)
+        result = building.preview(data_op)
         if _has_random_names(result):
             place = place or _lowered(data_op)
             if place is not None:
@@ -535,6 +597,11 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
 def _name_of_call(impl: Any) -> str:
     func = impl.method_name if type(impl) is _CallMethod else impl.func
     return func if isinstance(func, str) else getattr(func, "__qualname__", type(func).__qualname__)
+
+
+def _is_noted(impl: Any) -> bool:
+    known = _contents.get(id(impl))
+    return known is not None and known[0]() is impl
 
 
 def _content_of(impl: Any) -> bytes | None:
@@ -555,7 +622,8 @@ def _content_of(impl: Any) -> bytes | None:
 
 def _note_variables(impl: Any) -> None:
     """Note the content of the variables that a new node reads directly."""
-    for value in vars(impl).values():
+    for name in impl._fields:
+        value = getattr(impl, name)
         if type(value) is sk.DataOp:
             source = value._skrub_impl
             if type(source) is _Var and source.value is not sk.NULL and id(source) not in _contents:

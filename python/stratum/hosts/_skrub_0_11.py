@@ -302,10 +302,13 @@ def holds_generator(impl: Any) -> bool:
         known = hasattr(found, "get_params") and not isinstance(found, type)
         values = found.get_params().values() if known else ()
     elif isinstance(impl, (_data_ops.Call, _data_ops.CallMethod)):
-        values = (*impl.args, *impl.kwargs.values())
+        values = (*impl.args, *impl.kwargs.values()) if impl.kwargs else impl.args
     else:
         return False
-    return any(isinstance(value, (np.random.RandomState, np.random.Generator)) for value in values)
+    for value in values:  # asked for each call that is built: no generator of our own
+        if isinstance(value, (np.random.RandomState, np.random.Generator)):
+            return True
+    return False
 
 
 def bind_environment(scope: Any, entries: list[tuple[int, Any]], environment: dict) -> None:

@@ -363,6 +363,24 @@ def in_order(data_op: Any, mode: str, environment: Any, count: int | None = None
     return work.run(data_op)
 
 
+_frames: tracebacks.Frames | None = None  # set with the replacement of `evaluate`
+
+# Asked for nodes whose inputs are all there: such a one needs none of an evaluation's own state.
+_AT_ONCE = _Evaluation("preview", None, True)
+
+
+def preview_now(data_op: Any) -> tuple[Any] | None:
+    """The preview of a node of which all inputs have one, left on it as skrub does; None for another node.
+
+    The engine must be on. Building asks for each node: 3 us instead of 8 through all of `evaluate`.
+    """
+    try:
+        value = _AT_ONCE._compute_now(data_op, data_op._skrub_impl)
+    except Exception as error:
+        raise error if _frames is None else _frames.of_evaluation(error)  # noqa: B904
+    return None if value is _WAIT else (value,)
+
+
 def evaluating(
     original: Callable[..., Any], active: Callable[[], bool], frames: tracebacks.Frames
 ) -> Callable[..., Any]:
@@ -384,6 +402,9 @@ def evaluating(
     """
 
     from . import fitting
+
+    global _frames
+    _frames = frames
 
     def evaluate(
         data_op: Any, mode: str = "preview", environment: Any = None, clear: bool = False,
