@@ -101,6 +101,11 @@ _OPTIONS: dict[str, _Option] = {
     ),
     "unseeded": _Option("derived", "'derived', 'independent'", _one_of(*_UNSEEDED), str),
     "seed": _Option(0, f"an integer from 0 to {_MAX_SEED}", _integer(0, _MAX_SEED), int),
+    "exactness": _Option(
+        "equivalent", "'identical', 'equivalent', 'approximate'",
+        _one_of("identical", "equivalent", "approximate"), str,
+    ),
+    "native": _Option(True, "True, False", _boolean, _text_boolean),
     "verify": _Option(False, "True, False", _boolean, _text_boolean),
     "progress": _Option(
         None, "None, True, False", _or_none(_boolean), _text_or_none(_text_boolean)

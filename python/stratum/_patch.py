@@ -15,7 +15,7 @@ import skrub
 from . import _config
 from .capture import building, previews
 from .hosts import _skrub_0_11 as sk
-from .hosts import backends, evaluating, searches, studies, tracebacks
+from .hosts import backends, evaluating, kernels, searches, studies, tracebacks
 
 
 class _Plain(threading.local):
@@ -126,6 +126,7 @@ _frames = tracebacks.Frames(plain_skrub)
 def install() -> None:
     """Put the replacements in place."""
     searches.FoldsItem.frames = _frames
+    kernels.install()
     searches.SearchItem.engine_off = staticmethod(_original_fit)
     searches.CrossValidateItem.engine_off = staticmethod(_original_cross_validate)
     sk.ParamSearch.fit = _fit

@@ -30,7 +30,7 @@ from . import _config, _core, scripts
 from .capture import encode as _encode
 from .capture import previews
 from .hosts import _skrub_0_11 as sk
-from .hosts import estimators, operators, searches, threads
+from .hosts import estimators, kernels, operators, searches, threads
 
 POLL_MS = 50  # how often the calling thread looks for signals
 GRACE_MS = 600  # how long a cancelled run waits for what cannot be stopped
@@ -238,7 +238,8 @@ class _Workers:
     @staticmethod
     def _work(run: Any, settings: Any) -> None:
         _config.apply(settings)
-        with contextlib.suppress(KeyboardInterrupt):  # from `interrupt`, too late for the node that it was meant for
+        # (KeyboardInterrupt from `interrupt`, too late for the node that it was meant for.)
+        with contextlib.suppress(KeyboardInterrupt), kernels.on():
             run.worker(threading.current_thread())
 
     def interrupt(self) -> None:

@@ -67,6 +67,7 @@ class SideProcess:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
             environment[name] = "1"
         environment["STRATUM_PROGRESS"] = "0"
+        environment["STRATUM_EXACTNESS"] = "identical"
         if self.faulty and environment.get("STRATUM_FAULTS"):
             # A build of stratum whose C library has the planted faults compiled in.
             paths = [environment["STRATUM_FAULTS"], environment.get("PYTHONPATH", "")]

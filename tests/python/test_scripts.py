@@ -77,6 +77,7 @@ def environment(**more: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("STRATUM", "PYTHON"))}
     one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     home = str(Path(_origin("stratum")).parent.parent)
+    one["STRATUM_EXACTNESS"] = "identical"
     return {**kept, **one, "PYTHONPATH": home, "PYTHONHASHSEED": "0", **more}
 
 

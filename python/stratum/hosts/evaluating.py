@@ -34,7 +34,7 @@ from sklearn.base import BaseEstimator
 
 from .. import _config
 from . import _skrub_0_11 as sk
-from . import tracebacks
+from . import estimators, kernels, tracebacks
 
 # Up to so many cells an environment is small: what is computed from it needs no thought about memory.
 SMALL_CELLS = 30_000
@@ -149,6 +149,8 @@ class _Evaluation:
                 self._applies += 1
             if hasattr(impl, "eval"):
                 steps = impl.eval(mode=self.mode, environment=self.environment)
+                if isinstance(impl, _Apply) and estimators._is_library(impl.estimator):
+                    steps = kernels.within(steps)
             else:
                 steps = self._fields(impl)
             return _Frame(key, steps, asked)
