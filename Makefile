@@ -5,6 +5,7 @@
 #   make check     the quick part of it, under two minutes
 #   make soak      the long tests; writes docs/soak.md
 #   make bench     the measurements; writes docs/bench.md
+#   make bench-kernels    native estimators against the originals; writes docs/bench-kernels.md
 #   make asan tsan valgrind    the C tests under a checker
 #   make dev       the extension beside the sources: PYTHONPATH=python .venv/bin/python
 #   make format lint clean
@@ -25,7 +26,7 @@ PACKAGE_SOURCES := $(shell find python src include \( -name '*.[ch]' -o -name '*
 PYTEST_DIRS := $(wildcard tests/python tests/differential tests/conformance)
 PYTEST := $(PY) -m pytest
 
-.PHONY: all build build-faults dev test test-c test-install test-python check soak bench asan tsan valgrind format lint \
+.PHONY: all build build-faults dev test test-c test-install test-python check soak bench bench-kernels asan tsan valgrind format lint \
 	demo clean
 .DELETE_ON_ERROR:
 
@@ -129,6 +130,9 @@ demo: build
 
 bench: build
 	$(PY) -m bench
+
+bench-kernels: build
+	$(PY) -m bench.kernels
 
 format: $(VENV)/.deps
 	find include src python/stratum tests/c examples fuzz -name '*.[ch]' -print0 \

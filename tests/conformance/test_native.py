@@ -48,7 +48,7 @@ def test_originals_tests(module: str, exactness: str, tmp_path: pathlib.Path) ->
         "from sklearn.conftest import *\nfrom stratum.native._config import _exactness\n"
         f"_exactness.set({exactness!r})\n"
         "import stratum.native.string_encoder as encoder, stratum.native.text as text\n"
-        "text.FEW, text.LOOKUPS, encoder.FEW = 1, 0, 1\n"
+        "text.FEW, text.LOOKUPS, encoder.FEW = 1, dict.fromkeys(text.LOOKUPS, 0), 1\n"
         "count, calls = text._core.text_count, []\n"
         "text._core.text_count = lambda *args: (calls.append(1), count(*args))[1]\n"
         "def pytest_terminal_summary(terminalreporter):\n"

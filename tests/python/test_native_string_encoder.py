@@ -83,6 +83,8 @@ COLUMNS: list[Callable[[list[Any]], Any]] = [
 )  # fmt: skip
 def test_identical(column: int, parameters: dict[str, Any]) -> None:
     """Few and many strings, few and many rows: the matrix stands or lies."""
+    if parameters.get("vectorizer") == "hashing" and column % 4:
+        pytest.skip("a million columns take seconds, and ways in are the same for all parameters")
     parameters = {"random_state": 3, **parameters}
     sizes = [(700, 60), (120, 100)] if parameters.get("vectorizer") != "hashing" else [(120, 60)]
     for n, distinct in sizes:
@@ -125,6 +127,7 @@ def test_equivalent(column: int, n: int, distinct: int) -> None:
     assert set(vars(a.tsvd_)) == set(vars(b.tsvd_))
 
 
+@pytest.mark.slow
 def test_equivalent_hashing() -> None:
     X = pd.Series(strings(400, 90))
     a = skrub.StringEncoder(vectorizer="hashing", n_components=5, random_state=1)
@@ -134,7 +137,7 @@ def test_equivalent_hashing() -> None:
 
 
 def test_threads() -> None:
-    X = pd.Series(strings(20000, 15000))
+    X = pd.Series(strings(9000, 8000))
     frames = []
     for threads in (1, 2, 3):
         with native.config_context(n_threads=threads, exactness="identical"):
