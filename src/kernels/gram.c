@@ -101,8 +101,7 @@ static void pack_column(const st_dense *m, size_t j, size_t row, size_t n, doubl
         const double *v = (const double *)(const void *)p;
         for (size_t r = 0; r < n; r++)
             to[r * PANEL] = (v[r] - shift) * root[r];
-    }
-    else
+    } else
         for (size_t r = 0; r < n; r++)
             to[r * PANEL] = (st_dense_at(m, row + r, j) - shift) * root[r];
 }

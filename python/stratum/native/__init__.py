@@ -19,6 +19,7 @@ _WHERE = {
     "RobustScaler": "scalers",
     "SimpleImputer": "impute",
     "StandardScaler": "scalers",
+    "use_threads": "_base",
 }
 
 __all__ = sorted(_WHERE)

@@ -192,7 +192,7 @@ class LinearRegression(Native, linear_model.LinearRegression):
         if not solved:
             raise Declined("columns that depend on each other")
         coef = np.ascontiguousarray(coef)
-        self.rank_ = np.int32(products.p)
+        self.rank_ = int(products.p)
         self.singular_ = np.sqrt(values).astype(X.dtype)
         if y.ndim == 1:
             coef = coef[0]
