@@ -218,6 +218,44 @@ static void gram(void)
     }
 }
 
+/* Single precision: close to double, and the same bits everywhere. */
+static void gram_single(void)
+{
+    enum { N = 9001, P = 21, Q = P + 1 };
+    uint64_t seed = 11;
+    double *x = data_new(N, P, &seed), *y = data_new(N, 1, &seed);
+    float *f = malloc(N * P * sizeof *f);
+    CHECK(f != NULL);
+    for (size_t i = 0; i < N * P; i++) {
+        f[i] = (float)x[i];
+        x[i] = (double)f[i];
+    }
+    double mean[Q], product[Q * Q], want[Q * Q];
+    st_gram_in in = {.x = by_rows(x, N, P), .y = by_rows(y, N, 1), .center = true};
+    st_gram_out out = {.mean = mean, .product = want};
+    OK(st_gram(&meter, &in, 1, &out));
+    in.x = (st_dense){.data = (const char *)f,
+                      .rows = N,
+                      .cols = P,
+                      .row = (ptrdiff_t)(P * sizeof *f),
+                      .col = (ptrdiff_t)sizeof *f,
+                      .type = ST_F32};
+    out.product = product;
+    OK(st_gram(&meter, &in, 1, &out));
+    for (size_t i = 0; i < Q * Q; i++)
+        CHECK(fabs(product[i] - want[i]) < 1e-6 * N);
+    for (unsigned threads = 2; threads < 4; threads++) {
+        out.product = want;
+        OK(st_gram(&meter, &in, threads, &out));
+        CHECK(memcmp(product, want, sizeof want) == 0);
+    }
+    OK(base_gram(&meter, &in, 2, &out));
+    CHECK(memcmp(product, want, sizeof want) == 0);
+    free(x);
+    free(y);
+    free(f);
+}
+
 /* A sample that misses where the mass is: the second pass. */
 static void gram_far_off(void)
 {
@@ -669,6 +707,7 @@ int main(void)
 {
     RUN(loops);
     RUN(gram);
+    RUN(gram_single);
     RUN(gram_far_off);
     RUN(exp_and_log);
     RUN(logistic);
