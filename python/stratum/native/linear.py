@@ -34,6 +34,10 @@ _FLOATS = (np.float64, np.float32)
 MOST_COLUMNS = 512
 MOST_UNKNOWNS = 256
 
+# For Ridge the product is all there is to save: one thread, 20,000 rows of 300 columns take 0.9 to 1.1 times as
+# long as the original, of 110 columns 0.6 to 0.9 times.
+RIDGE_COLUMNS = 200
+
 # Condition of X'X up to which normal equations keep eight digits.
 BEST_CONDITION = 1e7
 
@@ -116,6 +120,8 @@ class Ridge(Native, linear_model.Ridge):
         if self.solver not in ("auto", "cholesky") or self.positive:
             raise Declined("a solver other than cholesky")
         X, y, weight = _validated(self, X, y, sample_weight)
+        if X.shape[1] > RIDGE_COLUMNS:
+            raise Declined(f"more than {RIDGE_COLUMNS} columns")
         n_targets = 1 if y.ndim == 1 else y.shape[1]
         alpha = np.asarray(self.alpha, dtype=X.dtype).ravel().astype(np.float64)
         if alpha.shape[0] not in (1, n_targets):
