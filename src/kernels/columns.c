@@ -30,7 +30,8 @@ ST_INLINE void load8(st_v8 *v, const char *p, st_real type)
     else {
         float f[ST_LANES];
         memcpy(f, p, sizeof f);
-        st_v8_widen(v, f);
+        for (int i = 0; i < ST_LANES; i++)
+            (*v)[i] = (double)f[i];
     }
 }
 
@@ -104,12 +105,13 @@ ST_INLINE void add_sums(const st_v8 *v, const st_v8 *shift, st_v8 *n, st_v8 *s, 
 
 ST_INLINE void add_limits(const st_v8 *v, st_v8 *least, st_v8 *most)
 {
-    st_m8 below = *v < *least, above = *v > *most;
+    st_m8 below = *v<*least, above = *v> * most;
     pick(least, &below, v, least);
     pick(most, &above, v, most);
 }
 
-ST_INLINE void reduce_rows(const reduction *r, size_t begin, size_t end, double *part, st_real type, bool limits)
+ST_INLINE void reduce_rows(const reduction *r, size_t begin, size_t end, double *part, st_real type,
+                           bool limits)
 {
     const st_dense *x = r->x;
     size_t item = item_size(type);
@@ -126,8 +128,7 @@ ST_INLINE void reduce_rows(const reduction *r, size_t begin, size_t end, double 
                     load_some(&v, p + (ptrdiff_t)i * x->row, type, lanes, (double)NAN);
                     add_limits(&v, &s0, &s1);
                 }
-            }
-            else {
+            } else {
                 st_v8_load(&shift, r->shift + j);
                 st_v8_load(&s2, part + 2 * r->width + j);
                 for (size_t i = 0; i < n; i++) {
@@ -143,8 +144,8 @@ ST_INLINE void reduce_rows(const reduction *r, size_t begin, size_t end, double 
 }
 
 /* One column of a chunk, whose rows lie together. */
-ST_INLINE void reduce_column(const reduction *r, size_t j, size_t begin, size_t end, double *part, st_real type,
-                             bool limits)
+ST_INLINE void reduce_column(const reduction *r, size_t j, size_t begin, size_t end, double *part,
+                             st_real type, bool limits)
 {
     const st_dense *x = r->x;
     size_t item = item_size(type);
@@ -476,12 +477,17 @@ typedef struct rewriting {
     atomic_bool infinite;
 } rewriting;
 
-/* A number rounded to the type that it will be stored in: the original stores between two steps. */
+/* Numbers rounded to the type that they will be stored in: the original stores between two steps.  Through
+ * memory that the compiler must not see through: GCC 12 takes a vector there and back for the vector. */
 ST_INLINE void rounded(st_v8 *v, st_real type)
 {
-    if (type == ST_F32)
-        for (int i = 0; i < ST_LANES; i++)
-            (*v)[i] = (double)(float)(*v)[i];
+    if (type != ST_F32) return;
+    float f[ST_LANES];
+    for (int i = 0; i < ST_LANES; i++)
+        f[i] = (float)(*v)[i];
+    __asm__("" : "+m"(f));
+    for (int i = 0; i < ST_LANES; i++)
+        (*v)[i] = (double)f[i];
 }
 
 ST_INLINE void change(st_v8 *v, st_rewrite how, const st_v8 *a, const st_v8 *b, st_real type)
@@ -535,8 +541,8 @@ ST_INLINE void note_infinity(st_v8 *wrong, const st_v8 *v)
 }
 
 /* `n` numbers in a line; a and b are lines too, or (`one`) a number each. */
-ST_INLINE void change_line(const char *from, char *to, size_t n, st_rewrite how, const double *a, const double *b,
-                           bool one, st_real type, st_m8 *infinite)
+ST_INLINE void change_line(const char *from, char *to, size_t n, st_rewrite how, const double *a,
+                           const double *b, bool one, st_real type, st_m8 *infinite)
 {
     const size_t step = ST_LANES * item_size(type);
     st_v8 va = {0}, vb = {0}, v, wrong = {0};
@@ -569,9 +575,7 @@ ST_INLINE void change_line(const char *from, char *to, size_t n, st_rewrite how,
 }
 
 #define CHANGE_LINE(how, type)                                                                               \
-    case (how):                                                                                              \
-        change_line(from, to, n, how, a, b, one, type, infinite);                                            \
-        break;
+    case (how): change_line(from, to, n, how, a, b, one, type, infinite); break;
 
 ST_CLONES static void change_any(const char *from, char *to, size_t n, st_rewrite how, const double *a,
                                  const double *b, bool one, st_real type, st_m8 *infinite)
@@ -602,13 +606,13 @@ static void rewrite_slice(void *ud, size_t s, unsigned worker)
     st_m8 infinite = {0};
     if (rows_together(x))
         for (size_t i = begin; i < end; i++)
-            change_any(x->data + (ptrdiff_t)i * x->row, w->out + (ptrdiff_t)i * w->out_row, x->cols, w->how, w->a,
-                       w->b, false, x->type, &infinite);
+            change_any(x->data + (ptrdiff_t)i * x->row, w->out + (ptrdiff_t)i * w->out_row, x->cols, w->how,
+                       w->a, w->b, false, x->type, &infinite);
     else
         for (size_t j = 0; j < x->cols; j++)
             change_any(x->data + (ptrdiff_t)begin * x->row + (ptrdiff_t)j * x->col,
-                       w->out + (ptrdiff_t)begin * w->out_row + (ptrdiff_t)j * w->out_col, end - begin, w->how,
-                       w->a + j, w->b + j, true, x->type, &infinite);
+                       w->out + (ptrdiff_t)begin * w->out_row + (ptrdiff_t)j * w->out_col, end - begin,
+                       w->how, w->a + j, w->b + j, true, x->type, &infinite);
     for (int i = 0; i < ST_LANES; i++)
         if (infinite[i]) atomic_store_explicit(&w->infinite, true, memory_order_relaxed);
 }

@@ -35,7 +35,7 @@ typedef int64_t st_m8 __attribute__((vector_size(64)));
 
 /* One body, compiled for each level of the processor.  clang's spelling of the levels came late: there
  * the baseline serves.  ST_BASELINE: the tests compile the kernels once more, to compare bits. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__) && \
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__) &&      \
     !defined(ST_BASELINE)
 #define ST_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else

@@ -3,7 +3,9 @@
  * Rows go in blocks of DEPTH through a packed buffer (panels of eight columns, row after row), where
  * shift and weight are applied; tiles of products are then summed over the block in registers.  A product
  * is a plain sum over the rows of a block, so the shape of a tile does not show in the bits, and each level
- * of the processor has the shape that its registers hold.
+ * of the processor has the shape that its registers hold.  Single precision is multiplied and summed over a
+ * block in single precision, shifted before and added up in double: twice as fast, and more exact than
+ * one sum over all rows.
  *
  * One pass: columns are shifted by the mean of a sample of rows, and the products corrected for what the
  * shift was off.  Where that was so much that digits would be lost, a second pass takes the true means.
@@ -24,7 +26,7 @@ enum {
     LINE = 64,
 };
 
-typedef void (*tile_fn)(const double *a, const double *b, size_t rows, double *c, size_t pitch);
+typedef void (*tile_fn)(const void *a, const void *b, size_t rows, double *c, size_t pitch);
 
 typedef struct pass {
     const st_gram_in *in;
@@ -35,19 +37,20 @@ typedef struct pass {
     tile_fn tiles;
 } pass;
 
-/* c[8 x 16] += a[rows x 8]' b[rows x 16], b being two panels. */
-#define TILE(name, attribute, V, R, N)                                                                       \
-    attribute static void name(const double *restrict a, const double *restrict b, size_t rows,              \
-                               double *restrict c, size_t pitch)                                             \
+/* c[8 x 16] += a[rows x 8]' b[rows x 16], b being two panels of numbers of type T. */
+#define TILE(name, attribute, V, T, R, N)                                                                    \
+    attribute static void name(const void *pa0, const void *pb0, size_t rows, double *restrict c,            \
+                               size_t pitch)                                                                 \
     {                                                                                                        \
-        enum { W = (int)(sizeof(V) / sizeof(double)) };                                                      \
+        enum { W = (int)(sizeof(V) / sizeof(T)) };                                                           \
+        const T *restrict b = pb0;                                                                           \
         for (int i0 = 0; i0 < PANEL; i0 += (R))                                                              \
             for (int j0 = 0; j0 < 2 * PANEL; j0 += (N) * W) {                                                \
                 V acc[R][N];                                                                                 \
                 for (int i = 0; i < (R); i++)                                                                \
                     for (int j = 0; j < (N); j++)                                                            \
                         acc[i][j] = (V){0};                                                                  \
-                const double *pa = a + i0;                                                                   \
+                const T *restrict pa = (const T *)pa0 + i0;                                                  \
                 for (size_t r = 0; r < rows; r++, pa += PANEL) {                                             \
                     V vb[N];                                                                                 \
                     _Pragma("GCC unroll 16") for (int j = 0; j < (N); j++)                                   \
@@ -61,35 +64,44 @@ typedef struct pass {
                         _Pragma("GCC unroll 16") for (int j = 0; j < (N); j++) acc[i][j] += pa[i] * vb[j];   \
                     }                                                                                        \
                 }                                                                                            \
-                for (int i = 0; i < (R); i++)                                                                \
-                    for (int j = 0; j < (N); j++) {                                                          \
+                _Pragma("GCC unroll 16") for (int i = 0; i < (R); i++)                                       \
+                {                                                                                            \
+                    _Pragma("GCC unroll 16") for (int j = 0; j < (N); j++)                                   \
+                    {                                                                                        \
                         double *to = c + (size_t)(i0 + i) * pitch + (size_t)(j0 + j * W);                    \
-                        V was;                                                                               \
-                        memcpy(&was, to, sizeof was);                                                        \
-                        was += acc[i][j];                                                                    \
-                        memcpy(to, &was, sizeof was);                                                        \
+                        for (int k = 0; k < W; k++)                                                          \
+                            to[k] += (double)acc[i][j][k];                                                   \
                     }                                                                                        \
+                }                                                                                            \
             }                                                                                                \
     }
 
 typedef double v2 __attribute__((vector_size(16)));
+typedef float f4 __attribute__((vector_size(16)));
 
-TILE(tile_base, , v2, 4, 2)
+TILE(tile_base, , v2, double, 4, 2)
+TILE(narrow_base, , f4, float, 4, 2)
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(ST_BASELINE)
 typedef double v4 __attribute__((vector_size(32)));
-TILE(tile_avx2, __attribute__((target("avx2"))), v4, 4, 2)
-TILE(tile_avx512, __attribute__((target("avx512f,avx512dq,avx512vl"))), st_v8, 8, 2)
+typedef float f8 __attribute__((vector_size(32)));
+#define AVX512 __attribute__((target("avx512f,avx512dq,avx512vl")))
+TILE(tile_avx2, __attribute__((target("avx2"))), v4, double, 4, 2)
+TILE(narrow_avx2, __attribute__((target("avx2"))), f8, float, 4, 2)
+TILE(tile_avx512, AVX512, st_v8, double, 8, 2)
+TILE(narrow_avx512, AVX512, f8, float, 8, 2)
 
-static tile_fn choose_tile(void)
+static tile_fn choose_tile(st_real type)
 {
+    bool narrow = type == ST_F32;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
-        return tile_avx512;
-    return __builtin_cpu_supports("avx2") ? tile_avx2 : tile_base;
+        return narrow ? narrow_avx512 : tile_avx512;
+    if (__builtin_cpu_supports("avx2")) return narrow ? narrow_avx2 : tile_avx2;
+    return narrow ? narrow_base : tile_base;
 }
 #else
-static tile_fn choose_tile(void) { return tile_base; }
+static tile_fn choose_tile(st_real type) { return type == ST_F32 ? narrow_base : tile_base; }
 #endif
 
 /* One column (or part of a panel that is not whole) of a block. */
@@ -101,8 +113,7 @@ static void pack_column(const st_dense *m, size_t j, size_t row, size_t n, doubl
         const double *v = (const double *)(const void *)p;
         for (size_t r = 0; r < n; r++)
             to[r * PANEL] = (v[r] - shift) * root[r];
-    }
-    else
+    } else
         for (size_t r = 0; r < n; r++)
             to[r * PANEL] = (st_dense_at(m, row + r, j) - shift) * root[r];
 }
@@ -154,6 +165,18 @@ static void pack(const pass *p, size_t row, size_t n, double *to)
     }
 }
 
+/* Doubles become floats in their place. */
+ST_CLONES static void narrow(double *packed, size_t n)
+{
+    char *to = (char *)packed;
+    for (size_t i = 0; i < n; i += PANEL) {
+        float f[PANEL];
+        for (size_t k = 0; k < PANEL; k++)
+            f[k] = (float)packed[i + k];
+        memcpy(to + i * sizeof(float), f, sizeof f);
+    }
+}
+
 static void chunk(void *ud, size_t c, unsigned worker)
 {
     const pass *p = ud;
@@ -163,9 +186,15 @@ static void chunk(void *ud, size_t c, unsigned worker)
     for (size_t row = st_block_at(p->in->x.rows, c, p->chunks); row < end; row += DEPTH) {
         size_t n = end - row < DEPTH ? end - row : DEPTH;
         pack(p, row, n, packed);
+        size_t item = sizeof(double);
+        if (p->in->x.type == ST_F32) {
+            narrow(packed, p->width * DEPTH);
+            item = sizeof(float);
+        }
         for (size_t i = 0; i < p->width; i += PANEL)
             for (size_t j = i / (2 * PANEL) * 2 * PANEL; j < p->width; j += 2 * PANEL)
-                p->tiles(packed + i * DEPTH, packed + j * DEPTH, n, sums + i * p->width + j, p->width);
+                p->tiles((const char *)packed + i * DEPTH * item, (const char *)packed + j * DEPTH * item, n,
+                         sums + i * p->width + j, p->width);
     }
 }
 
@@ -219,7 +248,7 @@ static bool finish(const pass *p, st_gram_out *out)
 
 int st_gram(const st_alloc *a, const st_gram_in *in, unsigned threads, st_gram_out *out)
 {
-    pass p = {.in = in, .q = in->x.cols + in->y.cols + 1, .tiles = choose_tile()};
+    pass p = {.in = in, .q = in->x.cols + in->y.cols + 1, .tiles = choose_tile(in->x.type)};
     p.width = (p.q + 2 * PANEL - 1) / (2 * PANEL) * 2 * PANEL;
     /* many columns: fewer chunks, because each has a square of sums (at most 32 MiB of them) */
     size_t square = p.width * p.width, most = ((size_t)1 << 22) / square;

@@ -1,5 +1,5 @@
-/* test_numeric.c - the numeric kernels: against plain loops, with every layout, at any number of threads, with
- * each allocation failing in turn, and bit for bit as compiled for the baseline processor. */
+/* test_numeric.c - the numeric kernels: against plain loops, with every layout, at any number of threads,
+ * with each allocation failing in turn, and bit for bit as compiled for the baseline processor. */
 #include "check.h"
 
 #include "kernels/cholesky.h"
@@ -36,8 +36,8 @@ int base_columns_limits(const st_alloc *a, const st_dense *x, unsigned threads, 
 int base_columns_ranks(const st_alloc *a, const st_dense *x, unsigned threads, const double *q, size_t k,
                        double *below, double *above, double *count);
 int base_columns_mode(const st_alloc *a, const st_dense *x, unsigned threads, double *mode);
-int base_columns_rewrite(const st_dense *x, st_rewrite how, const double *a, const double *b, unsigned threads,
-                         char *out, ptrdiff_t out_row, ptrdiff_t out_col, bool *infinite);
+int base_columns_rewrite(const st_dense *x, st_rewrite how, const double *a, const double *b,
+                         unsigned threads, char *out, ptrdiff_t out_row, ptrdiff_t out_col, bool *infinite);
 int base_columns_products(const st_dense *x, bool bias, const st_product_step *steps, size_t n_steps,
                           size_t width, unsigned threads, char *out, bool *finite);
 int base_descend(const st_alloc *a, st_descent *d, double *w);
@@ -218,6 +218,44 @@ static void gram(void)
     }
 }
 
+/* Single precision: close to double, and the same bits everywhere. */
+static void gram_single(void)
+{
+    enum { N = 9001, P = 21, Q = P + 1 };
+    uint64_t seed = 11;
+    double *x = data_new(N, P, &seed), *y = data_new(N, 1, &seed);
+    float *f = malloc(N * P * sizeof *f);
+    CHECK(f != NULL);
+    for (size_t i = 0; i < N * P; i++) {
+        f[i] = (float)x[i];
+        x[i] = (double)f[i];
+    }
+    double mean[Q], product[Q * Q], want[Q * Q];
+    st_gram_in in = {.x = by_rows(x, N, P), .y = by_rows(y, N, 1), .center = true};
+    st_gram_out out = {.mean = mean, .product = want};
+    OK(st_gram(&meter, &in, 1, &out));
+    in.x = (st_dense){.data = (const char *)f,
+                      .rows = N,
+                      .cols = P,
+                      .row = (ptrdiff_t)(P * sizeof *f),
+                      .col = (ptrdiff_t)sizeof *f,
+                      .type = ST_F32};
+    out.product = product;
+    OK(st_gram(&meter, &in, 1, &out));
+    for (size_t i = 0; i < Q * Q; i++)
+        CHECK(fabs(product[i] - want[i]) < 1e-6 * N);
+    for (unsigned threads = 2; threads < 4; threads++) {
+        out.product = want;
+        OK(st_gram(&meter, &in, threads, &out));
+        CHECK(memcmp(product, want, sizeof want) == 0);
+    }
+    OK(base_gram(&meter, &in, 2, &out));
+    CHECK(memcmp(product, want, sizeof want) == 0);
+    free(x);
+    free(y);
+    free(f);
+}
+
 /* A sample that misses where the mass is: the second pass. */
 static void gram_far_off(void)
 {
@@ -278,7 +316,8 @@ static void exp_and_log(void)
 static void logistic_of(const st_dense *x, size_t k, const double *w, uint64_t *seed)
 {
     size_t n = x->rows, p = x->cols, size = k * (p + 1);
-    double *target = doubles_new(n), *coef = doubles_new(size), *g = doubles_new(size), *again = doubles_new(size);
+    double *target = doubles_new(n), *coef = doubles_new(size), *g = doubles_new(size),
+           *again = doubles_new(size);
     double *want = doubles_new(size), total = 0, loss, other, *raw = doubles_new(k + 1);
     size_t classes = k == 1 ? 2 : k;
     for (size_t i = 0; i < n; i++)
@@ -299,8 +338,7 @@ static void logistic_of(const st_dense *x, size_t k, const double *w, uint64_t *
         if (k == 1) {
             total += wi * ((raw[0] > 0 ? raw[0] : 0) + log1p(exp(-fabs(raw[0]))) - (double)y * raw[0]);
             raw[0] = wi * (1 / (1 + exp(-raw[0])) - (double)y);
-        }
-        else {
+        } else {
             for (size_t c = 0; c < k; c++)
                 sum += exp(raw[c] - top);
             total += wi * (log(sum) + top - raw[y]);
@@ -464,8 +502,7 @@ static void columns_of(const st_dense *x)
             OK(st_columns_limits(&meter, x, threads, v[3], v[4]));
             OK(st_columns_ranks(&meter, x, threads, q, 3, v[5], v[6], v[7]));
             OK(st_columns_mode(&meter, x, threads, v[8]));
-        }
-        else {
+        } else {
             OK(base_columns_sums(&meter, x, threads, &sums));
             OK(base_columns_limits(&meter, x, threads, v[3], v[4]));
             OK(base_columns_ranks(&meter, x, threads, q, 3, v[5], v[6], v[7]));
@@ -527,7 +564,7 @@ static void columns(void)
             if (what == 2) x[i] = -x[i];
         }
         for (size_t i = 0; i < n && p > 2; i++) {
-            x[i * p] = 0.1;            /* constant */
+            x[i * p] = 0.1;             /* constant */
             x[i * p + 1] = (double)NAN; /* nothing */
         }
         st_dense d = by_rows(x, n, p), t;
@@ -586,8 +623,9 @@ static void rewriting_rows(void)
                 for (size_t i = 0; i < n * p; i++)
                     CHECK(memcmp(&again[i % p * n + i / p], &out[i], sizeof *out) == 0);
                 if (n > 1 && p > 1)
-                    CHECK_INT(st_columns_rewrite(&t, (st_rewrite)how, a, b, 1, (char *)again, d.row, d.col, &found),
-                              ST_EINVAL);
+                    CHECK_INT(
+                        st_columns_rewrite(&t, (st_rewrite)how, a, b, 1, (char *)again, d.row, d.col, &found),
+                        ST_EINVAL);
                 x[n * p - 1] = turn[n * p - 1] = 1;
                 x[n * p / 2] = (double)NAN;
                 if (n * p == 1) turn[0] = (double)NAN;
@@ -615,7 +653,8 @@ static void polynomials(void)
     x[1] = (double)INFINITY;
     OK(st_columns_products(&d, true, steps, 2, 6, 1, (char *)out, &finite));
     CHECK(!finite);
-    static const st_product_step bad[] = {{1, 3, 0, 3}, {0, 1, 2, 3}, {-1, 1, 0, 3}, {0, -1, 0, 3}, {1, 2, 0, 5}};
+    static const st_product_step bad[] = {
+        {1, 3, 0, 3}, {0, 1, 2, 3}, {-1, 1, 0, 3}, {0, -1, 0, 3}, {1, 2, 0, 5}};
     for (size_t i = 0; i < 5; i++)
         CHECK_INT(st_columns_products(&d, true, bad + i, 1, 6, 1, (char *)out, &finite), ST_EINVAL);
     CHECK_INT(st_columns_products(&d, true, NULL, 0, 2, 1, (char *)out, &finite), ST_EINVAL);
@@ -631,7 +670,8 @@ static int all_that_allocates(void)
     st_gram_in in = {.x = by_rows(x, 20, 2), .y = by_rows(y, 20, 1), .center = true};
     st_gram_out gram_out = {.mean = v, .product = out};
     ST_TRY(st_gram(&meter, &in, 2, &gram_out));
-    st_descent d = {.product = out, .p = 2, .pitch = 3, .target = out + 6, .square = out[8], .alpha = 1, .max_iter = 5};
+    st_descent d = {
+        .product = out, .p = 2, .pitch = 3, .target = out + 6, .square = out[8], .alpha = 1, .max_iter = 5};
     ST_TRY(st_descend(&meter, &d, w));
     st_logistic l = {.x = in.x, .target = y, .classes = 1};
     static const double coef[3] = {0};
@@ -667,6 +707,7 @@ int main(void)
 {
     RUN(loops);
     RUN(gram);
+    RUN(gram_single);
     RUN(gram_far_off);
     RUN(exp_and_log);
     RUN(logistic);

@@ -189,8 +189,9 @@ static PyObject *numeric_logistic(PyObject *mod, PyObject *args)
     in.target = t;
     in.weight = w;
     int rc = ST_OK;
-    Py_BEGIN_ALLOW_THREADS if (classes > 1) for (size_t i = 0; i < in.x.rows; i++)
-        if (!(t[i] >= 0 && t[i] < (double)classes)) rc = ST_EINVAL;
+    Py_BEGIN_ALLOW_THREADS if (classes > 1) for (size_t i = 0; i < in.x.rows;
+                                                 i++) if (!(t[i] >= 0 && t[i] < (double)classes)) rc =
+        ST_EINVAL;
     if (rc == ST_OK) rc = st_logistic_loss(st_alloc_default(), &in, c, threads, &loss, g);
     Py_END_ALLOW_THREADS if (rc != ST_OK) return done(&bs, rc);
     drop(&bs, NULL);
@@ -208,7 +209,8 @@ static bool like(buffers *bs, PyObject *o, const st_dense *x, st_dense *out)
         PyErr_SetString(PyExc_ValueError, "an array of the same shape and type is wanted");
         return false;
     }
-    *out = (st_dense){.data = b->buf, .rows = x->rows, .cols = x->cols, .row = b->strides[0], .col = b->strides[1]};
+    *out = (st_dense){
+        .data = b->buf, .rows = x->rows, .cols = x->cols, .row = b->strides[0], .col = b->strides[1]};
     return true;
 }
 

@@ -133,12 +133,13 @@ def order_statistics(X: np.ndarray, percentages: list[float]) -> tuple[np.ndarra
     below, above = np.empty((2, len(q), X.shape[1]))
     count = np.empty(X.shape[1])
     _core.numeric_ranks(X, threads(X.nbytes, 16), q, len(q), below, above, count)
-    below, above = below.astype(X.dtype), above.astype(X.dtype)
-    odd = count % 2 == 1
-    # the mean of two, as NumPy takes it
-    medians = np.where(odd, below[0], ((below[0] + above[0]) / 2).astype(X.dtype))
-    place = q[1:, None] * np.maximum(count - 1, 0)
-    t = place - np.floor(place)
-    step = above[1:] - below[1:]
-    quantiles = np.where(t >= 0.5, above[1:] - step * (1 - t), below[1:] + step * t)
+    with np.errstate(all="ignore"):  # what is not finite is the original's, with its warnings
+        below, above = below.astype(X.dtype), above.astype(X.dtype)
+        odd = count % 2 == 1
+        # the mean of two, as NumPy takes it
+        medians = np.where(odd, below[0], ((below[0] + above[0]) / 2).astype(X.dtype))
+        place = q[1:, None] * np.maximum(count - 1, 0)
+        t = place - np.floor(place)
+        step = above[1:] - below[1:]
+        quantiles = np.where(t >= 0.5, above[1:] - step * (1 - t), below[1:] + step * t)
     return medians, quantiles

@@ -69,7 +69,7 @@ class SimpleImputer(Native, impute.SimpleImputer):
         if not np.isfinite(mean[present]).all():
             raise Declined("infinities")
         if self.strategy == "mean":
-            found = mean.astype(X.dtype)
+            found = mean  # in double precision, as there
         elif self.strategy == "median":
             found = order_statistics(X, [])[0]
         elif self.strategy == "most_frequent":

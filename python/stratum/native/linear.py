@@ -34,6 +34,10 @@ _FLOATS = (np.float64, np.float32)
 MOST_COLUMNS = 512
 MOST_UNKNOWNS = 256
 
+# For Ridge the product is all there is to save: one thread, 20,000 rows of 300 columns take 0.9 to 1.1 times as
+# long as the original, of 110 columns 0.6 to 0.9 times.
+RIDGE_COLUMNS = 200
+
 # Condition of X'X up to which normal equations keep eight digits.
 BEST_CONDITION = 1e7
 
@@ -116,6 +120,8 @@ class Ridge(Native, linear_model.Ridge):
         if self.solver not in ("auto", "cholesky") or self.positive:
             raise Declined("a solver other than cholesky")
         X, y, weight = _validated(self, X, y, sample_weight)
+        if X.shape[1] > RIDGE_COLUMNS:
+            raise Declined(f"more than {RIDGE_COLUMNS} columns")
         n_targets = 1 if y.ndim == 1 else y.shape[1]
         alpha = np.asarray(self.alpha, dtype=X.dtype).ravel().astype(np.float64)
         if alpha.shape[0] not in (1, n_targets):
@@ -192,7 +198,7 @@ class LinearRegression(Native, linear_model.LinearRegression):
         if not solved:
             raise Declined("columns that depend on each other")
         coef = np.ascontiguousarray(coef)
-        self.rank_ = np.int32(products.p)
+        self.rank_ = int(products.p)
         self.singular_ = np.sqrt(values).astype(X.dtype)
         if y.ndim == 1:
             coef = coef[0]
@@ -299,9 +305,13 @@ class _Loss:
         self.coef, self.gradient = np.zeros(self.shape), np.empty(self.shape)
         self.dof = X.shape[1] + int(intercept)
         self.threads = threads(X.nbytes, 1 + 2 * classes)
+        self.first: tuple[np.ndarray, tuple[float, np.ndarray]] | None = None
 
     def __call__(self, w: np.ndarray) -> tuple[float, np.ndarray]:
         """The mean loss with its penalty, and the gradient, where classes of one feature lie together."""
+        known, self.first = self.first, None
+        if known is not None and np.array_equal(known[0], w):
+            return known[1]
         self.coef[:, : self.dof] = w.reshape((self.shape[0], -1), order="F")
         loss = _core.numeric_logistic(
             self.X, self.target, self.weight, self.shape[0], self.coef, self.intercept, self.threads, self.gradient
@@ -365,6 +375,7 @@ class LogisticRegression(Native, linear_model.LogisticRegression):
         first, gradient = loss(w)
         if not (np.isfinite(first) and np.isfinite(gradient).all()):
             raise Declined("numbers that are not finite")
+        loss.first = (w.copy(), (first, gradient))  # SciPy begins with the same question
         found = optimize.minimize(
             loss, w, method="L-BFGS-B", jac=True,
             options={"maxiter": self.max_iter, "maxls": 50, "gtol": self.tol, "ftol": 64 * np.finfo(float).eps},

@@ -67,13 +67,12 @@ class StandardScaler(Native, preprocessing.StandardScaler):
         X = _fitting(self, X)
         count, mean, variance = np.empty((3, X.shape[1]))
         _core.numeric_sums(X, threads(X.nbytes), count, mean, variance)
-        seen = count.astype(np.int64)
-        there = seen > 0
+        there = count > 0
         if not (np.isfinite(mean[there]).all() and np.isfinite(variance[there]).all() and there.all()):
             raise Declined("infinities, or nothing but NaN")
         self.mean_ = mean
         self.var_ = variance if self.with_std else None
-        self.n_samples_seen_ = seen[0] if seen.max() == seen.min() else seen
+        self.n_samples_seen_ = count[0] if count.max() == count.min() else count
         self.scale_ = None
         if self.with_std:
             constant = _sklearn.is_constant_feature(variance, mean, self.n_samples_seen_)

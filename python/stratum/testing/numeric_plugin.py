@@ -1,16 +1,16 @@
-"""A pytest plugin that puts the numeric estimators of `stratum.native` in place of scikit-learn's.
+"""Pytest plugin for scikit-learn's own tests of numeric estimators: ``-p stratum.testing.numeric_plugin``.
 
-``pytest -p stratum.testing.numeric_plugin --pyargs sklearn.linear_model.tests.test_ridge`` runs scikit-learn's
-own tests against them: whoever imports such a class from its package gets the native one. How many
-fits were not native after all is reported at the end.
+Whoever imports such a class from its package gets the one of `stratum.native`. At the end the fits are counted:
+how many of theirs there were, and how many the original's code did after all.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any
 
-import pytest
+import stratum.native
 
 PACKAGES = {
     "sklearn.impute": ("SimpleImputer",),
@@ -18,28 +18,30 @@ PACKAGES = {
     "sklearn.preprocessing": ("MinMaxScaler", "PolynomialFeatures", "RobustScaler", "StandardScaler"),
 }
 
-declined = [0]
+_fits = [0]
+_declined = [0]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Replace the names before any test module is imported."""
-    native = importlib.import_module("stratum.native")
+def _counting(method: Any, counter: list[int]) -> Any:
+    @functools.wraps(method)
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        counter[0] += 1
+        return method(self, *args, **kwargs)
+
+    return counted
+
+
+def pytest_configure(config: Any) -> None:
+    """Put our classes where the tests look for scikit-learn's."""
     for package, names in PACKAGES.items():
         module = importlib.import_module(package)
         for name in names:
-            cls = getattr(native, name)
-            cls._declined = _counting_declined(cls._declined)
+            cls = getattr(stratum.native, name)
+            cls.fit = _counting(cls.fit, _fits)
+            cls._declined = _counting(cls._declined, _declined)
             setattr(module, name, cls)
 
 
-def _counting_declined(original: Any) -> Any:
-    def counting(self: Any, reason: Any) -> None:
-        declined[0] += 1
-        original(self, reason)
-
-    return counting
-
-
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How often the original's code had to do it."""
-    terminalreporter.write_line(f"stratum: {declined[0]} fits by scikit-learn itself")
+    """Say who fitted."""
+    terminalreporter.write_line(f"stratum: {_fits[0]} fits, {_declined[0]} by scikit-learn itself")
