@@ -51,11 +51,7 @@ def native_threads(n: int) -> Iterator[None]:
     """Let native estimators use ``n`` threads."""
     from stratum import native
 
-    with contextlib.ExitStack() as stack:
-        if "config_context" in native.__all__:
-            stack.enter_context(native.config_context(n_threads=n))
-        if "use_threads" in native.__all__:
-            stack.enter_context(native.use_threads(n))
+    with native.config_context(n_threads=n):
         yield
 
 

@@ -153,7 +153,7 @@ def test_threads_do_not_show(name, monkeypatch):
     X, y, _ = table(4, n=20000, p=12)
     states = []
     for threads in (1, 2, 5):
-        with native.use_threads(threads):
+        with native.config_context(n_threads=threads):
             mine = getattr(native, name)().fit(X, y[:, 0] > 0 if name == "LogisticRegression" else y[:, 0])
             states.append((mine.coef_ if hasattr(mine, "coef_") else mine.scale_).tobytes())
     assert len(set(states)) == 1

@@ -31,7 +31,6 @@ _NAMES = {
     "TfidfTransformer": "text",
     "TfidfVectorizer": "text",
     "config_context": "_config",
-    "use_threads": "_base",
 }
 
 __all__ = sorted(_NAMES)

@@ -1,37 +1,21 @@
 """What the native estimators share: the way to and from the originals, threads, and what they decline.
 
-Called by the estimators of this package alone; `threads` and `use_threads` also by who runs them.
+Called by the estimators of this package alone.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
-from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn import get_config
 
 from .. import _core
-
-_local = threading.local()
+from . import _config
 
 # Bytes of input above which a second thread pays: making and joining one takes 25 microseconds on an idle
 # machine and some times as much on a busy one, and a kernel that does no more than read takes 50 for a megabyte.
 PARALLEL_BYTES = 4 << 20
-
-
-@contextlib.contextmanager
-def use_threads(n: int) -> Iterator[None]:
-    """Let kernels called by this thread use `n` threads each, instead of one for each processor."""
-    before = getattr(_local, "threads", None)
-    _local.threads = n
-    try:
-        yield
-    finally:
-        _local.threads = before
 
 
 def threads(n_bytes: int, work: float = 1) -> int:
@@ -41,8 +25,7 @@ def threads(n_bytes: int, work: float = 1) -> int:
     """
     if n_bytes * work < PARALLEL_BYTES:
         return 1
-    asked = getattr(_local, "threads", None)
-    return asked if asked is not None else len(os.sched_getaffinity(0))
+    return _config.threads()
 
 
 class Declined(Exception):
