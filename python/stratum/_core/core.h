@@ -117,6 +117,7 @@ extern PyTypeObject Graph_Type, Ref_Type, Expr_Type, Leaf_Type, Failed_Type, Pla
 /* -- values.c ------------------------------------------------------------------------------ */
 
 /* Raise the Python exception of an engine error; always NULL. */
+PyObject *core_gate(PyObject *module, PyObject *level);
 PyObject *core_raise(int rc, const st_error *err);
 /* Keep forks apart from the queue of released objects; once, at import. */
 int core_guard_fork(void);

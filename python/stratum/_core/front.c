@@ -6,14 +6,34 @@
  * again on the way out. An error of the engine itself keeps its frames.
  *
  * Attributes are the function's, and in a class it binds like one.
+ *
+ * A Front may have a level and the library's own function: that one is called instead, as if the Front were
+ * not there, in threads whose gate is lower. So a method that has been replaced for the engine's threads
+ * costs everyone else some nanoseconds and no frame (warnings count frames).
  */
 #include "core.h"
 #include <stddef.h>
 
 typedef struct FrontObject {
     PyObject_HEAD PyObject *func, *home; /* the function; how file names of the package begin */
+    PyObject *otherwise;                 /* or NULL */
+    int level;
     vectorcallfunc call;
 } FrontObject;
+
+static _Thread_local int gate_level; /* of this thread: the engine's workers and evaluations raise it */
+
+PyObject *core_gate(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    long level = PyLong_AsLong(arg);
+    if (level == -1 && PyErr_Occurred()) return NULL;
+    if (level < 0 || level > 9)
+        return PyErr_Format(PyExc_ValueError, "a level is from 0 to 9, not %ld", level);
+    int before = gate_level;
+    gate_level = (int)level;
+    return PyLong_FromLong(before);
+}
 
 static bool ours(PyTracebackObject *tb, PyObject *home)
 {
@@ -61,6 +81,7 @@ static void clean(PyObject *exc, PyObject *home, int depth)
 static PyObject *Front_call(PyObject *self, PyObject *const *args, size_t n, PyObject *names)
 {
     FrontObject *f = (FrontObject *)self;
+    if (f->otherwise && gate_level < f->level) return PyObject_Vectorcall(f->otherwise, args, n, names);
     PyObject *result = PyObject_Vectorcall(f->func, args, n, names);
     if (result) return result;
 #if PY_VERSION_HEX >= 0x030C0000
@@ -81,13 +102,16 @@ static PyObject *Front_call(PyObject *self, PyObject *const *args, size_t n, PyO
 
 static PyObject *Front_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
 {
-    PyObject *func, *home;
+    PyObject *func, *home, *otherwise = NULL;
+    int level = 0;
     if (kwds && PyDict_GET_SIZE(kwds)) return PyErr_Format(PyExc_TypeError, "Front() takes no keywords");
-    if (!PyArg_ParseTuple(args, "OU", &func, &home)) return NULL;
+    if (!PyArg_ParseTuple(args, "OU|Oi", &func, &home, &otherwise, &level)) return NULL;
     FrontObject *f = (FrontObject *)type->tp_alloc(type, 0);
     if (!f) return NULL;
     f->func = Py_NewRef(func);
     f->home = Py_NewRef(home);
+    f->otherwise = Py_XNewRef(otherwise);
+    f->level = level;
     f->call = Front_call;
     return (PyObject *)f;
 }
@@ -95,12 +119,14 @@ static PyObject *Front_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
 static int Front_traverse(FrontObject *f, visitproc visit, void *arg)
 {
     Py_VISIT(f->func);
+    Py_VISIT(f->otherwise);
     return 0;
 }
 
 static int Front_clear(FrontObject *f)
 {
     Py_CLEAR(f->func);
+    Py_CLEAR(f->otherwise);
     return 0;
 }
 

@@ -1336,6 +1336,8 @@ static PyObject *core_version(PyObject *mod, PyObject *u)
 }
 
 static PyMethodDef module_methods[] = {
+    {"gate", core_gate, METH_O,
+     "Set this thread's level for functions that have one; returns the one before."},
     {"hash128", core_hash128, METH_O, "128-bit hash of a contiguous buffer."},
     {"configure", (PyCFunction)(void (*)(void))core_configure, METH_VARARGS | METH_KEYWORDS,
      "Set the host's functions."},

@@ -9,7 +9,8 @@ What it is for
 How
     The methods that a native class redefines are replaced on its original.  Where kernels are on in this thread
     and the object is of exactly that class, a native twin of the object does the work, and what was fitted is
-    handed back in the original's form.  Everywhere else, in the user's own calls too, the library's method runs:
+    handed back in the original's form.  An error of the native code is not the user's: the library's method then
+    runs on the object as it was.  Everywhere else, in the user's own calls too, the library's method runs:
     the question costs 0.1 microseconds.
 
 Who may call it
@@ -22,13 +23,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from scipy import sparse
 
-from .. import _config
+from .. import _config, _core
+from ..scripts import fronts
 
 # Native class -> the module of its original, and whether its results have the original's bits (then it also
 # runs where `exactness` is "identical"; StringEncoder asks for itself).
@@ -55,30 +56,27 @@ FEW_ROWS = 100
 _FITS = frozenset({"fit", "fit_transform", "partial_fit"})
 _METHODS = (*sorted(_FITS), "transform", "predict")
 
-_local = threading.local()
+# Levels of a thread's gate (`_core.gate`): from which on a kernel stands in.
+_IDENTICAL, _EQUIVALENT = 1, 2
 
 
 @contextlib.contextmanager
 def on() -> Iterator[None]:
     """In this thread, library calls may be computed by kernels."""
-    before = getattr(_local, "level", 0)
-    if before:
-        yield
-        return
     level = 0
     if _config.option("native"):
         # (`verify` compares with skrub: rounding is no difference that it should find.)
         identical = _config.option("exactness") == "identical" or _config.option("verify")
-        level = 1 if identical else 2
-    _local.level = level
+        level = _IDENTICAL if identical else _EQUIVALENT
+    before = _core.gate(level)
     try:
-        if level == 1:
+        if level == _IDENTICAL:
             with _native_config().config_context(exactness="identical"):
                 yield
         else:
             yield
     finally:
-        _local.level = before
+        _core.gate(before)
 
 
 def within(steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
@@ -99,7 +97,7 @@ def _native_config() -> Any:
 
 def _replace(name: str, original: type, identical: bool) -> None:
     """Replace the methods of an original that its native class redefines."""
-    needed = 1 if identical else 2
+    needed = _IDENTICAL if identical else _EQUIVALENT
     native: Any = None
 
     def native_class() -> Any:
@@ -113,27 +111,39 @@ def _replace(name: str, original: type, identical: bool) -> None:
 
         @functools.wraps(plain)
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if getattr(_local, "level", 0) < needed or type(self) is not original:
+            if type(self) is not original:
                 return plain(self, *args, **kwargs)
+            if not fits and _few(args):
+                return plain(self, *args, **kwargs)
+            before = dict(self.__dict__)
+            try:
+                return by_twin(self, args, kwargs)
+            except Exception:
+                self.__dict__ = before
+            # What is wrong with the input the library says, in its own words and frames.
+            return plain(self, *args, **kwargs)
+
+        def by_twin(self: Any, args: tuple, kwargs: dict) -> Any:
             if not fits:
-                if args and hasattr(args[0], "__len__") and not sparse.issparse(args[0]) and len(args[0]) < FEW_ROWS:
-                    return plain(self, *args, **kwargs)
                 return getattr(native_class().from_original(self), method)(*args, **kwargs)
             twin = object.__new__(native_class())
             twin.__dict__ = self.__dict__  # what is set on the one is set on the other
-            try:
-                result = getattr(twin, method)(*args, **kwargs)
-            finally:
-                fitted = vars(twin.to_original())
-                self.__dict__ = dict(fitted)
+            result = getattr(twin, method)(*args, **kwargs)
+            self.__dict__ = dict(vars(twin.to_original()))
             return self if result is twin else result
 
-        return call
+        return _core.Front(call, "-" if fronts.shown() else fronts.HOME, plain, needed)
 
     for method in _METHODS:
         plain = vars(original).get(method)
         if plain is not None:
             setattr(original, method, replaced(method, plain))
+
+
+def _few(args: tuple) -> bool:
+    """Whether a call is for few rows."""
+    data = args[0] if args else None
+    return hasattr(data, "__len__") and not sparse.issparse(data) and len(data) < FEW_ROWS
 
 
 def install() -> None:
