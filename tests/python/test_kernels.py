@@ -28,7 +28,7 @@ import stratum
 from stratum import _core
 from stratum.hosts import kernels
 
-@pytest.mark.parametrize("vectorizer", ["tfidf", "hashing"])
+@pytest.mark.parametrize("vectorizer", ["tfidf", pytest.param("hashing", marks=pytest.mark.slow)])
 def test_identical_has_the_bits_of_skrub_and_equivalent_its_digits(vectorizer: str) -> None:
     theirs = plain(scores_and_predictions, vectorizer).value
     with stratum.config_context(native=False, exactness="equivalent"):
@@ -125,7 +125,7 @@ def walk(obj: Any, seen: dict[int, Any]) -> None:
         walk(child, seen)
 
 
-@pytest.mark.parametrize("vectorizer", ["tfidf", "hashing"])
+@pytest.mark.parametrize("vectorizer", ["tfidf", pytest.param("hashing", marks=pytest.mark.slow)])
 def test_nothing_native_is_left_on_what_users_hold(tmp_path: Any, vectorizer: str) -> None:
     encoder = skrub.StringEncoder(n_components=4, vectorizer=vectorizer, random_state=0)
     with stratum.config_context(exactness="equivalent"):
