@@ -34,6 +34,7 @@ from ..scripts import fronts
 # Native class -> the module of its original, and whether its results have the original's bits (then it also
 # runs where `exactness` is "identical"; StringEncoder asks for itself).
 _KERNELS = {
+    "CleanNullStrings": ("skrub._clean_null_strings", True),
     "CountVectorizer": ("sklearn.feature_extraction.text", True),
     "ElasticNet": ("sklearn.linear_model", False),
     "HashingVectorizer": ("sklearn.feature_extraction.text", True),

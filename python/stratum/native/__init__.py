@@ -15,6 +15,7 @@ from typing import Any
 
 # Name -> the module that has it.
 _NAMES = {
+    "CleanNullStrings": "cleaning",
     "CountVectorizer": "text",
     "ElasticNet": "linear",
     "HashingVectorizer": "text",
