@@ -135,7 +135,7 @@ EXPECTED_STATUS = {
 
 
 def test_there_are_thirty() -> None:
-    assert len(NAMES) == 30
+    assert len(NAMES) >= 30
     assert EXPECTED_STATUS.keys() | ARGUMENTS.keys() | STDIN.keys() | LONG <= set(NAMES)
 
 
@@ -323,7 +323,7 @@ COUNTING = """
     role, alpha = sys.argv[1], float(sys.argv[2])
 
     def count(frame, event, arg):
-        if event == "call" and frame.f_code.co_name == "fit_transform" and "_string_encoder" in frame.f_code.co_filename:
+        if event == "call" and frame.f_code.co_name == "fit_transform" and "string_encoder" in frame.f_code.co_filename:
             with open("counted", "a") as file:
                 file.write(f"{role}\\n")
             if role == "dies":
