@@ -111,7 +111,8 @@ def _pairs(words: list[str]) -> list[tuple[str, str]]:
 
 def __getattr__(name: str) -> Any:
     """Whatever else skrub has."""
-    if not _loaded and name not in ("__path__", "__wrapped__"):
+    # (An underscore: a module of ours that is being imported, or Python asking; nobody's wish for skrub.)
+    if not _loaded and not name.startswith("_"):
         _load()
         if name in globals():
             return globals()[name]
