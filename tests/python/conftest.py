@@ -5,7 +5,7 @@ import os
 import pytest
 
 # What is compared here is compared bit for bit; tests of kernels that round otherwise say so.
-os.environ["STRATUM_EXACTNESS"] = "identical"
+os.environ.setdefault("STRATUM_EXACTNESS", "identical")
 
 
 @pytest.fixture

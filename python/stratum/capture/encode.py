@@ -77,6 +77,7 @@ __all__ = [
 ]
 
 try:
+    from stratum._core import Front as _Front
     from stratum._core import hash128 as _hash128
 except ImportError:  # the extension is not built: the module works without it
     _hash128 = None
@@ -955,6 +956,9 @@ def _enc_method_wrapper(ctx: _Context, obj: Any) -> bytes:
 
 _register(types.MethodType, _Handler(_enc_bound_method))
 _register(types.BuiltinFunctionType, _Handler(_enc_builtin))
+# (What we put before a function of a library's or in its place: it is that function.)
+if _hash128 is not None:
+    _register(_Front, _Handler(lambda c, o: _pack(b"frnt", _enc_str(o.__module__) + _enc_str(o.__qualname__))))
 _register(types.MethodWrapperType, _Handler(_enc_method_wrapper))
 for _descriptor_type in (
     types.MethodDescriptorType,
