@@ -798,6 +798,8 @@ def _again(task: tuple) -> list | None:
     _, args, kwargs = task
     if not all(estimators._is_library(value) for value in (*args[:1], kwargs.get("estimator"), kwargs.get("parameters"))):
         return None
+    if any(skl.accepts_callbacks(value) for value in (*args, *kwargs.values())):
+        return None
     scorer = kwargs.get("scorer")
     if scorer is not None and not skl.is_library_scorer(scorer, estimators._is_library):
         return None
