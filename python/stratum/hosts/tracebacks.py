@@ -12,13 +12,14 @@ How
     line numbers of skrub, but for the few functions by which a way of failing is recognised.
 
 Who may call it
-    `stratum.hosts.evaluating`, `stratum.hosts.searches` and `stratum._patch`.
+    `stratum.hosts.evaluating`, `stratum.hosts.searches` and `stratum._patch`; the pytest plugin asks `asking`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import types
 import warnings
 from collections.abc import Callable
@@ -64,6 +65,14 @@ class _Refuses(BaseEstimator):
 # Entered from scikit-learn's loop when fits have failed: raises where all of them have.
 _ALL_FAILED = "_warn_or_raise_about_fit_failures"
 _FOLD = "_fit_and_score"
+
+
+_own = threading.local()
+
+
+def asking() -> bool:
+    """Whether skrub is being asked for its frames in this thread (and nobody's pipeline runs)."""
+    return getattr(_own, "asking", False)
 
 
 class Frames:
@@ -127,6 +136,7 @@ class Frames:
     def _ask(self, entry: str, where: str, kind: type, supervised: bool) -> _Part:
         """The frames of the libraries for one way of failing."""
         part: _Part = []
+        _own.asking = True
         try:
             with warnings.catch_warnings(), self._plain():
                 warnings.simplefilter("ignore")
@@ -141,6 +151,8 @@ class Frames:
                 if not place.tb_frame.f_code.co_filename.startswith(_HOME):
                     part.append((place.tb_frame, place.tb_lasti, place.tb_lineno))
                 place = place.tb_next
+        finally:
+            _own.asking = False
         first = {"fold": _FOLD, "evaluate": "evaluate"}.get(entry)
         file = sk.learners.__file__ if first is None else None
         for k, (frame, _, _) in enumerate(part):
