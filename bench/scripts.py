@@ -55,8 +55,8 @@ MODELS = (
     ("from sklearn.linear_model import BayesianRidge", "BayesianRidge()"),
     ("from sklearn.tree import DecisionTreeRegressor", "DecisionTreeRegressor(max_depth=6, random_state=0)"),
     ("from sklearn.ensemble import HistGradientBoostingRegressor",
-     "HistGradientBoostingRegressor(max_iter=20, random_state=0)"),
-    ("from sklearn.neighbors import KNeighborsRegressor", "KNeighborsRegressor(n_neighbors=20)"),
+     "HistGradientBoostingRegressor(max_iter=10, random_state=0)"),
+    ("from sklearn.neighbors import KNeighborsRegressor", "KNeighborsRegressor(n_neighbors=5)"),
 )  # fmt: skip
 NOTHING = ("from sklearn.dummy import DummyRegressor", "DummyRegressor()")
 

@@ -150,11 +150,15 @@ def _on_skrub(module):
     try:
         package = _load_stratum()
         package._load()
-        if not asked and not os.environ.get("STRATUM_PROGRESS"):
+        if not asked:
             from importlib import import_module
 
-            # The script's stderr is its own.  (The package may be in the middle of loading.)
-            import_module("stratum._config")._defaults["progress"] = False
+            # The script's stderr is its own, and so are the bits of what it prints: it knows nothing of kernels
+            # that round otherwise.  (The package may be in the middle of loading.)
+            defaults = import_module("stratum._config")._defaults
+            for name, value in (("progress", False), ("exactness", "identical")):
+                if not os.environ.get(f"STRATUM_{name.upper()}"):
+                    defaults[name] = value
     except Exception as error:  # the script must run as without: it is told why it is not faster
         _plain(error)
 
