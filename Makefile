@@ -87,8 +87,11 @@ test-python: build build-faults
 
 test: test-c test-install test-python
 
+# In two halves, side by side: most of them wait for one core.
 check: lint test-c build
-	$(PYTEST) -q -m "not slow" $(wildcard tests/python)
+	$(PYTEST) -q -m "not slow" $(wildcard tests/python/test_[a-m]*.py) & first=$$!; \
+		$(PYTEST) -q -m "not slow" $(wildcard tests/python/test_[n-z]*.py); second=$$?; \
+		wait $$first && exit $$second
 
 # -- Checkers ---------------------------------------------------------------------------------
 
