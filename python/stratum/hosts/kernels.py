@@ -29,6 +29,7 @@ from typing import Any
 from scipy import sparse
 
 from .. import _config, _core
+from ..native import _config as native_config
 from ..scripts import fronts
 
 # Native class -> the module of its original, and whether its results have the original's bits (then it also
@@ -72,7 +73,7 @@ def on() -> Iterator[None]:
     before = _core.gate(level)
     try:
         if level == _IDENTICAL:
-            with _native_config().config_context(exactness="identical"):
+            with native_config.config_context(exactness="identical"):
                 yield
         else:
             yield
@@ -90,10 +91,6 @@ def within(steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         except StopIteration as end:
             return end.value
         value = yield asked
-
-
-def _native_config() -> Any:
-    return importlib.import_module("stratum.native._config")
 
 
 def _replace(name: str, original: type, identical: bool) -> None:
