@@ -27,7 +27,7 @@ from . import harness, report
 
 NAME = "scripts"
 TITLE = "Eight unmodified scripts that share their preprocessing"
-ROWS, QUICK_ROWS = 20_000, 4_000
+ROWS, QUICK_ROWS = 30_000, 4_000
 
 SCRIPT = '''"""Which model for prices? This one: {model}."""
 import pandas as pd
@@ -56,7 +56,7 @@ MODELS = (
     ("from sklearn.tree import DecisionTreeRegressor", "DecisionTreeRegressor(max_depth=6, random_state=0)"),
     ("from sklearn.ensemble import HistGradientBoostingRegressor",
      "HistGradientBoostingRegressor(max_iter=10, random_state=0)"),
-    ("from sklearn.neighbors import KNeighborsRegressor", "KNeighborsRegressor(n_neighbors=5)"),
+    ("from sklearn.linear_model import Lasso", "Lasso(alpha=1.0)"),
 )  # fmt: skip
 NOTHING = ("from sklearn.dummy import DummyRegressor", "DummyRegressor()")
 
@@ -99,12 +99,13 @@ def take(options: report.Options) -> report.Result:
                 "eight scripts: plain Python / stratum run",
                 plain["total"] / ours["total"] if plain and ours else None, ">=", 2.5,
             ),
+            report.Target("preprocessing's part of a script's time", plain["share"] if plain else None, ">=", 0.7),
             report.Target("outputs that are the same (1: all)", float(same) if plain and ours else None, ">=", 1),
             report.Target("seconds that a script pays which does nothing heavy", max(costs.values()), "<=", 0.15),
         ],
         answers={**answers, "import costs": {"costs": costs, "void": False}},
         notes=[
-            f"preprocessing: {plain['share']:.0%} of the wall time of a script by plain Python." if plain else "",
+            "preprocessing's part: of the wall time of the eight by plain Python, imports included.",
             "import cost: processor seconds more than by plain Python, median of the differences.",
         ],
     )  # fmt: skip
