@@ -133,32 +133,44 @@ class Frames:
             place = types.TracebackType(place, frame, instruction, line)
         return error.with_traceback(place)
 
-    def _ask(self, entry: str, where: str, kind: type, supervised: bool) -> _Part:
-        """The frames of the libraries for one way of failing."""
+    def _ask(self, *how: Any) -> _Part:
+        """The frames of the libraries for one way of failing.
+
+        They are kept, and must keep nothing of the user's: asked in the thread that handles an error, that error
+        would be the context of the one that shows the frames, and the caller's frames would stand below them.
+        """
         part: _Part = []
+        asked = threading.Thread(target=self._ask_here, args=(part, *how), name="stratum-frames", daemon=True)
+        try:
+            asked.start()
+        except RuntimeError:  # the interpreter ends
+            return part
+        asked.join()
+        return part
+
+    def _ask_here(self, part: _Part, entry: str, where: str, kind: type, supervised: bool) -> None:
         _own.asking = True
+        place = None
         try:
             with warnings.catch_warnings(), self._plain():
                 warnings.simplefilter("ignore")
                 _fail(entry, where, kind, supervised)
         except Exception as error:
             # (Some other error: a skrub that works in another way. The user's error is left as it is.)
-            expected = isinstance(error, ValueError if where == "all" else _Asked)
-            place = error.__traceback__ if expected else None
-            while place is not None:
-                if place.tb_frame.f_code.co_name == _ALL_FAILED:
-                    break
-                if not place.tb_frame.f_code.co_filename.startswith(_HOME):
-                    part.append((place.tb_frame, place.tb_lasti, place.tb_lineno))
-                place = place.tb_next
-        finally:
-            _own.asking = False
+            place = error.__traceback__ if isinstance(error, ValueError if where == "all" else _Asked) else None
+        found: _Part = []
+        while place is not None:
+            if place.tb_frame.f_code.co_name == _ALL_FAILED:
+                break
+            if not place.tb_frame.f_code.co_filename.startswith(_HOME):
+                found.append((place.tb_frame, place.tb_lasti, place.tb_lineno))
+            place = place.tb_next
         first = {"fold": _FOLD, "evaluate": "evaluate"}.get(entry)
         file = sk.learners.__file__ if first is None else None
-        for k, (frame, _, _) in enumerate(part):
+        for k, (frame, _, _) in enumerate(found):
             if frame.f_code.co_name == first or frame.f_code.co_filename == file:
-                return part[k:]
-        return []
+                part.extend(found[k:])
+                break
 
 
 def _fail(entry: str, where: str, kind: type, supervised: bool) -> None:
