@@ -57,8 +57,7 @@ def _fit(self: Any, environment: Any) -> Any:
     try:
         return _api.run_one(item)
     except Exception as error:
-        name = "randomized" if hasattr(self.search, "n_iter") else "grid"
-        raise _frames.of_search(error, name, item.failed_in_fold, item.supervised)  # noqa: B904
+        raise _frames.of_search(error, item.loop, item.failed_in_fold, item.supervised)  # noqa: B904
 
 
 @functools.wraps(_original_cross_validate)
@@ -89,7 +88,7 @@ def _cross_validate(
         try:
             return _api.run_one(item)
         except Exception as error:
-            raise _frames.of_search(error, "cross_validate", item.failed_in_fold, item.supervised)  # noqa: B904
+            raise _frames.of_search(error, item.loop, item.failed_in_fold, item.supervised)  # noqa: B904
     item.n_jobs = study.n_jobs
     try:
         return _api.run_one(item)

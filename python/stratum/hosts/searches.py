@@ -468,6 +468,7 @@ class FoldsItem(Item):
     frames: Any = None  # what puts the libraries' frames into tracebacks; set when skrub's functions are replaced
     failed_in_fold = False
     supervised = False
+    loop = ""  # whose loop it stands for, as `tracebacks` names them
 
     def check_backend(self) -> None:
         """Leave the work to a joblib backend that was chosen for where it runs; to joblib, what it refuses."""
@@ -658,7 +659,7 @@ class FoldsItem(Item):
                     error = self._annotate_pair(o.fit_error, o.fit_at, i)
                     if result["fit_error"] is None:
                         result["fit_error"] = "".join(
-                            traceback.format_exception(self.frames.of_fit(error, self.supervised))
+                            traceback.format_exception(self.frames.of_fit(error, self.loop, self.supervised))
                         )
                     if isinstance(self.scorer, skl.multimetric_scorer):
                         result[name] = {n: self.error_score for n in self.scorer._scorers}
@@ -764,6 +765,7 @@ class SearchItem(FoldsItem):
     def __init__(self, search: Any, environment: Any) -> None:
         super().__init__(search.data_op, environment, what="search")
         self.owner = search  # the ParamSearch that is being fitted
+        self.loop = "randomized" if hasattr(search.search, "n_iter") else "grid"
         self.n_jobs = backends.n_jobs_of(search.search.n_jobs)
         self.params: list[dict] = []
 
@@ -885,6 +887,8 @@ class SearchItem(FoldsItem):
 
 class CrossValidateItem(FoldsItem):
     """`skrub.cross_validate()` and `.skb.cross_validate()`"""
+
+    loop = "cross_validate"
 
     def __init__(self, learner: Any, environment: Any, keep_subsampling: bool, cv: Any, kwargs: dict) -> None:
         # (A DataOp as the learner: its copy is made when the item's turn comes, as in plain skrub.)
