@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import textwrap
 import threading
 import traceback
 
+import forks
 import numpy as np
 import pandas as pd
 import pytest
@@ -370,7 +369,7 @@ def in_a_process(script):
         return p.skb.make_grid_search(cv=3).fit({"X": X, "y": y}).cv_results_["mean_test_score"].tolist()
     """
     text = textwrap.dedent(preamble) + textwrap.dedent(script)
-    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", text], capture_output=True, text=True, timeout=120)
+    done = forks.run(text, timeout=120)
     assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
     return done.stdout.split()
 
