@@ -6,8 +6,10 @@ asks the configuration first (`engine`), so that one option brings plain skrub b
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import skrub
@@ -15,7 +17,7 @@ import skrub
 from . import _config
 from .capture import building, previews
 from .hosts import _skrub_0_11 as sk
-from .hosts import backends, evaluating, kernels, searches, studies, tracebacks
+from .hosts import backends, evaluating, kernels, parallels, searches, studies, threads, tracebacks
 
 
 class _Plain(threading.local):
@@ -55,8 +57,7 @@ def _fit(self: Any, environment: Any) -> Any:
     try:
         return _api.run_one(item)
     except Exception as error:
-        name = "randomized" if hasattr(self.search, "n_iter") else "grid"
-        raise _frames.of_search(error, name, item.failed_in_fold, item.supervised)  # noqa: B904
+        raise _frames.of_search(error, item.loop, item.failed_in_fold, item.supervised)  # noqa: B904
 
 
 @functools.wraps(_original_cross_validate)
@@ -87,7 +88,7 @@ def _cross_validate(
         try:
             return _api.run_one(item)
         except Exception as error:
-            raise _frames.of_search(error, "cross_validate", item.failed_in_fold, item.supervised)  # noqa: B904
+            raise _frames.of_search(error, item.loop, item.failed_in_fold, item.supervised)  # noqa: B904
     item.n_jobs = study.n_jobs
     try:
         return _api.run_one(item)
@@ -120,6 +121,23 @@ def _optuna_fit(self: Any, environment: Any) -> Any:
     return self
 
 
+@contextlib.contextmanager
+def _on_threads(count: int) -> Iterator[Callable[[], None]]:
+    """Around fits that joblib makes on threads of its own: they go on under the settings of this one."""
+    settings, depth = _config.snapshot(), _plain.depth
+    limits, share = threads.Limits(), max(1, threads.cores() // max(1, count))
+
+    def settle() -> None:
+        _config.apply(settings)
+        _plain.depth = depth
+        limits.before(share)
+
+    try:
+        yield settle
+    finally:
+        limits.restore()
+
+
 _frames = tracebacks.Frames(plain_skrub)
 
 
@@ -127,6 +145,8 @@ def install() -> None:
     """Put the replacements in place."""
     searches.FoldsItem.frames = _frames
     kernels.install()
+    parallels.install()
+    parallels.carry(_on_threads)
     searches.SearchItem.engine_off = staticmethod(_original_fit)
     searches.CrossValidateItem.engine_off = staticmethod(_original_cross_validate)
     sk.ParamSearch.fit = _fit

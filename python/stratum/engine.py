@@ -30,7 +30,7 @@ from . import _config, _core, scripts
 from .capture import encode as _encode
 from .capture import previews
 from .hosts import _skrub_0_11 as sk
-from .hosts import estimators, kernels, operators, searches, threads
+from .hosts import estimators, kernels, operators, parallels, searches, threads
 
 POLL_MS = 50  # how often the calling thread looks for signals
 GRACE_MS = 600  # how long a cancelled run waits for what cannot be stopped
@@ -353,7 +353,8 @@ def _execute(
     # skrub's own evaluator, once the engine is free again: inner searches may use it
     for item in plain:
         try:
-            value = item.plain()
+            with parallels.parallel_to(parallels.nobody):
+                value = item.plain()
         except Exception as error:
             yield item.index, Outcome(error=error)
         else:

@@ -7,11 +7,11 @@ type, text and notes (among them the line where the failing node was made).
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import textwrap
 import time
 
+import forks
 import numpy as np
 import pandas as pd
 import pytest
@@ -431,10 +431,7 @@ def test_system_exit(what):
 
 def interrupted(script, timeout=60):
     """Run a script in a process of its own; Ctrl-C when it says READY. (seconds until it said STOPPED, output)."""
-    process = subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(script)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = forks.start(textwrap.dedent(script))
     lines = []
     sent = stopped = None
     try:

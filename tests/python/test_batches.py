@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import textwrap
 import threading
 import traceback
 
+import forks
 import numpy as np
 import pandas as pd
 import pytest
@@ -370,7 +369,7 @@ def in_a_process(script):
         return p.skb.make_grid_search(cv=3).fit({"X": X, "y": y}).cv_results_["mean_test_score"].tolist()
     """
     text = textwrap.dedent(preamble) + textwrap.dedent(script)
-    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", text], capture_output=True, text=True, timeout=120)
+    done = forks.run(text, timeout=120)
     assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
     return done.stdout.split()
 
@@ -438,3 +437,48 @@ def test_no_threads_are_left():
     for _ in range(5):
         pipeline().skb.make_grid_search(fitted=True, cv=3)
     assert threading.active_count() <= before
+
+
+def refuses_few(table):
+    if len(table) < 20:
+        raise ValueError("few rows")
+    return table
+
+
+def of_its_own(skrub, first):
+    """A pipeline whose predictions on a fold's rows fail; each call makes an equal one on lines of its own."""
+    x, y = skrub.var("X").skb.mark_as_X(), skrub.var("y").skb.mark_as_y()
+    if first:
+        few = x.skb.apply_func(refuses_few)
+    else:
+        few = x.skb.apply_func(refuses_few)
+    return few.skb.apply(Ridge(alpha=skrub.choose_from([1.0, 2.0], name="alpha")), y=y)
+
+
+def predicts(model, X, y=None):
+    return float(model.predict(X).mean())
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("scoring", ["r2", predicts, ["r2", "neg_mean_squared_error"]])
+def test_each_search_names_its_own_line_for_an_error_of_a_scorer(scoring, train):
+    """The scores of two searches are the same nodes; who reads the error sees the pipeline that is his."""
+    import skrub as plain
+    import stratum
+
+    how = {"cv": 3, "scoring": scoring, "error_score": "raise", "return_train_score": train, "refit": False}
+
+    def notes(error):
+        assert str(error) == "few rows"
+        return error.__notes__
+
+    def alone(op):
+        with stratum.config_context(engine="skrub"), pytest.raises(ValueError) as caught:
+            op.skb.make_grid_search(**how).fit(environment())
+        return notes(caught.value)
+
+    ops = [of_its_own(plain, first) for first in (True, False, True)]
+    found = stratum.run([(op.skb.make_grid_search(**how), environment()) for op in ops], on_error="return")
+    assert [notes(error) for error in found] == [alone(op) for op in ops]
+    lines = [note for error in found for note in error.__notes__]
+    assert len(lines) == 3 and lines[0] == lines[2] != lines[1]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import warnings
 
+import forks
 import numpy as np
 import pytest
 import sklearn
@@ -335,12 +334,7 @@ def test_environment_is_read_at_import():
         "t = threading.Thread(target=lambda: print(_config.option('n_threads')))\n"
         "t.start(); t.join()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**_environment(), "STRATUM_N_THREADS": "3"},
-        capture_output=True,
-        text=True,
-    )
+    done = forks.run(script, env={**_environment(), "STRATUM_N_THREADS": "3"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["3", "stratum", "3"]
 
@@ -354,12 +348,7 @@ def test_bad_environment_leaves_the_import_whole():
         "except ValueError as e:\n"
         "    print(e)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**_environment(), "STRATUM_SEED": "x", "STRATUM_ENGINE": "y"},
-        capture_output=True,
-        text=True,
-    )
+    done = forks.run(script, env={**_environment(), "STRATUM_SEED": "x", "STRATUM_ENGINE": "y"})
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
     assert first == "imported"

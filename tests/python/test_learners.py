@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 
+import forks
 import joblib
 import numpy as np
 import pandas as pd
@@ -491,8 +492,5 @@ except AttributeError as error:
 def test_unknown_versions(library, version, known):
     """Another version than those that are known: one warning, nothing replaced, plain skrub."""
     code = _UNKNOWN.format(library=library, version=version, known=known)
-    package = pathlib.Path(__import__("stratum").__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=dict(os.environ, PYTHONPATH=str(package))
-    )
+    done = forks.run(code)
     assert done.returncode == 0, done.stderr

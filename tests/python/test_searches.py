@@ -10,10 +10,10 @@ import copy
 import inspect
 import pathlib
 import pickle
-import subprocess
 import sys
 import time
 
+import forks
 import numpy as np
 import pandas as pd
 import pytest
@@ -538,7 +538,7 @@ assert not any(m.startswith('stratum') for m in sys.modules)
 assert len(search.results_) == 6
 print([float(p) for p in learner.predict_proba({{'X': X}})[:, 1]])
 """
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    found = forks.run(script, cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     expected = search.best_learner_.predict_proba({"X": X})[:, 1]
     np.testing.assert_allclose(eval(found.stdout), expected, rtol=1e-12)
@@ -762,7 +762,7 @@ def test_signatures_are_skrubs():
     import stratum
 
     code = "import inspect, skrub; print(inspect.signature(skrub.cross_validate)); print(inspect.signature(skrub.ParamSearch.fit))"
-    plain = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE.parent).stdout.split("\n")
+    plain = forks.run(code, cwd=HERE.parent).stdout.split("\n")
     assert str(inspect.signature(stratum.cross_validate)) == plain[0]
     assert str(inspect.signature(skrub.ParamSearch.fit)) == plain[1]
     assert stratum.cross_validate.__doc__ == skrub.cross_validate.__doc__

@@ -19,6 +19,7 @@ import warnings
 from typing import Any
 
 import counted
+import forks
 import joblib
 import numpy as np
 import pandas as pd
@@ -716,7 +717,7 @@ except ChildProcessError:
 
 
 def test_no_process_is_started() -> None:
-    run = subprocess.run([sys.executable, "-c", _NO_CHILDREN], capture_output=True, text=True, check=True)
+    run = forks.run(_NO_CHILDREN)
     assert run.stdout.strip() == "no child"
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import forks
 import numpy as np
 import pandas as pd
 import pytest
@@ -264,5 +265,5 @@ def test_unseeded_methods_of_one_creation():
         """
         % str(sides.HERE)
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = forks.run(script)
     assert done.returncode == 0, done.stderr

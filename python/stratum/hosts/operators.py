@@ -49,7 +49,7 @@ def get_attribute(x: Any, impl: Any, obj: Any, name: Any) -> Any:
 
 
 def get_item(x: Any, impl: Any, container: Any, key: Any) -> Any:
-    return container[key]
+    return impl.compute(SimpleNamespace(container=container, key=key), None, None)
 
 
 def unpack(x: Any, impl: Any, iterable: Any, expected_length: Any) -> Any:
@@ -72,11 +72,11 @@ def call_method(x: Any, impl: Any, obj: Any, name: Any, args: Any, kwargs: Any, 
 
 
 def binary(x: Any, impl: Any, left: Any, right: Any, op: Any) -> Any:
-    return op(left, right)
+    return impl.compute(SimpleNamespace(left=left, right=right, op=op), None, None)
 
 
 def unary(x: Any, impl: Any, operand: Any, op: Any) -> Any:
-    return op(operand)
+    return impl.compute(SimpleNamespace(operand=operand, op=op), None, None)
 
 
 # -- Estimators -----------------------------------------------------------------------------------
@@ -223,6 +223,8 @@ def constant(x: Any, impl: Any, value: Any) -> Any:
 def missing(x: Any, impl: Any, kind: str, what: str) -> Any:
     """Fail as skrub does when a variable or a fitted state is not there."""
     if kind == "variable":
+        if isinstance(impl, sk.nodes_module.Var):
+            impl.compute(SimpleNamespace(name=what, value=sk.NULL, becomes_default=False), "predict", {})
         raise sk.UninitializedVariable(what)
     raise AttributeError(what)
 

@@ -47,7 +47,8 @@ class Outcome:
     scores: Any = None
     fit_error: BaseException | None = None
     fit_at: Any = None
-    error: BaseException | None = None  # goes out of the search as it is
+    error: BaseException | None = None  # goes out of the search
+    error_in: tuple | None = None  # (mode, node) that it comes from, where it is not the scorer's own
 
 
 # -- The model that scorers see -------------------------------------------------------------------
@@ -81,7 +82,7 @@ class Model(sk.XyPipeline):
         self = object.__new__(cls)
         self.__dict__.update(
             _x=x, _view=view, _state=state, _values=values, _X=X, _y=y, _scorers=scorers, _ticket=ticket,
-            _is_fitted=True, environment=view.pipeline.environment, _refused=[], _own=None,
+            _is_fitted=True, environment=view.pipeline.environment, _refused=[], _broken=[], _own=None,
             _content=None if ticket is None else (_encode(X), _encode(y)),
         )  # fmt: skip
         return self
@@ -161,7 +162,9 @@ class Model(sk.XyPipeline):
         if main and mode in self._values:
             value = self._values[mode]
             if isinstance(value, _core.Failed):
-                raise noted(value.error, value.at.origin if value.at is not None else None)
+                error = noted(value.error, value.at.origin if value.at is not None else None)
+                self._broken.append((error, (mode, value.at)))
+                raise error
             return value
         if self._ticket is None:
             raise self._refuse(f"a scorer asks for {mode}, which was not foreseen")
@@ -227,7 +230,9 @@ def score(
             try:
                 outcome = Outcome(scores=skl.score_model(model, X, y, scorer, {}, error_score))
             except (Exception, _Refused) as error:
-                outcome = Outcome(error=error)
+                # Other searches may read the same scores: each names the line of its own that made the node.
+                where = next((where for raised, where in model._broken if raised is error), None)
+                outcome = Outcome(error=error, error_in=where)
             else:
                 if ticket is not None and sys.getrefcount(model) > 2:
                     model._genuine()  # the scorer kept it: it has to outlive the run
@@ -324,9 +329,9 @@ class Item:
         sk.bind_environment(scope, self.entries, self.environment)
         return scope
 
-    def impl_of(self, at: Any) -> Any:
-        """The node of this item's own graph that became engine node `at`."""
-        for scope in self.scopes:
+    def impl_of(self, at: Any, *scopes: Any) -> Any:
+        """The node of this item's own graph that became engine node `at`, there or in one of some more scopes."""
+        for scope in (*self.scopes, *scopes):
             for i, (kind, obj) in enumerate(self.entries):
                 for found in (scope.value(i), scope.state(i)):
                     if isinstance(found, _core.Ref) and found.id == at.id and hasattr(obj, "creation_stack_last_line"):
@@ -468,6 +473,7 @@ class FoldsItem(Item):
     frames: Any = None  # what puts the libraries' frames into tracebacks; set when skrub's functions are replaced
     failed_in_fold = False
     supervised = False
+    loop = ""  # whose loop it stands for, as `tracebacks` names them
 
     def check_backend(self) -> None:
         """Leave the work to a joblib backend that was chosen for where it runs; to joblib, what it refuses."""
@@ -649,8 +655,8 @@ class FoldsItem(Item):
         score_times = run.share(cv.refs(1))
         out = []
         for i, outcome in enumerate(tests):
-            for o in (outcome, *(trains[i : i + 1])):
-                self._raise_if_broken(o, i)
+            for train, o in enumerate((outcome, *(trains[i : i + 1]))):
+                self._raise_if_broken(o, i, bool(train))
             result = {"fit_error": None}
             sides = [("test_scores", outcome)] + ([("train_scores", trains[i])] if trains else [])
             for name, o in sides:
@@ -658,7 +664,7 @@ class FoldsItem(Item):
                     error = self._annotate_pair(o.fit_error, o.fit_at, i)
                     if result["fit_error"] is None:
                         result["fit_error"] = "".join(
-                            traceback.format_exception(self.frames.of_fit(error, self.supervised))
+                            traceback.format_exception(self.frames.of_fit(error, self.loop, self.supervised))
                         )
                     if isinstance(self.scorer, skl.multimetric_scorer):
                         result[name] = {n: self.error_score for n in self.scorer._scorers}
@@ -679,11 +685,22 @@ class FoldsItem(Item):
         finally:
             self.scopes.pop()
 
-    def _raise_if_broken(self, outcome: Any, i: int) -> None:
+    def _annotate_score(self, error: BaseException, mode: str, at: Any, i: int, train: bool) -> BaseException:
+        if at is None:
+            return error
+        candidate, fold = divmod(i, self.n_folds)
+        with self.engine.lowering:  # once more, to see which of this item's own nodes it is: nothing is run
+            fitted = self.cv.scope(candidate, fold)
+            scope, _ = self.cv.evaluate(candidate, mode, *self.rows_of(fold, train), fitted)
+        return noted(error, self.impl_of(at, fitted, scope))
+
+    def _raise_if_broken(self, outcome: Any, i: int, train: bool) -> None:
         if isinstance(outcome, _core.Failed):
             raise outcome.error
         if outcome.error is not None:
-            raise outcome.error
+            if outcome.error_in is None:
+                raise outcome.error
+            raise self._annotate_score(outcome.error, *outcome.error_in, i, train)
         error = outcome.fit_error
         if error is None:
             return
@@ -733,12 +750,12 @@ class Ticket:
             else:
                 X = _core.Leaf(X, False)
                 y = None if y is None else _core.Leaf(y, False)
-            _, ref = item.cv.evaluate(self.candidate, mode, X, y, scope)
+            read, ref = item.cv.evaluate(self.candidate, mode, X, y, scope)
         try:
             return x.nested(ref)
         except Exception as error:
             at = x.failed_at(ref)
-            with_note = noted(error, item.impl_of(at) if at is not None else None)
+            with_note = noted(error, item.impl_of(at, scope, read) if at is not None else None)
             if with_note is error:
                 raise
             raise with_note from error.__cause__
@@ -764,6 +781,7 @@ class SearchItem(FoldsItem):
     def __init__(self, search: Any, environment: Any) -> None:
         super().__init__(search.data_op, environment, what="search")
         self.owner = search  # the ParamSearch that is being fitted
+        self.loop = "randomized" if hasattr(search.search, "n_iter") else "grid"
         self.n_jobs = backends.n_jobs_of(search.search.n_jobs)
         self.params: list[dict] = []
 
@@ -885,6 +903,8 @@ class SearchItem(FoldsItem):
 
 class CrossValidateItem(FoldsItem):
     """`skrub.cross_validate()` and `.skb.cross_validate()`"""
+
+    loop = "cross_validate"
 
     def __init__(self, learner: Any, environment: Any, keep_subsampling: bool, cv: Any, kwargs: dict) -> None:
         # (A DataOp as the learner: its copy is made when the item's turn comes, as in plain skrub.)

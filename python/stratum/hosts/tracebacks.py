@@ -65,6 +65,8 @@ class _Refuses(BaseEstimator):
 # Entered from scikit-learn's loop when fits have failed: raises where all of them have.
 _ALL_FAILED = "_warn_or_raise_about_fit_failures"
 _FOLD = "_fit_and_score"
+# What `evaluate` asks first.
+_CHECK = sk.evaluation._check_environment.__code__
 
 
 _own = threading.local()
@@ -92,9 +94,9 @@ class Frames:
         """An error that leaves the engine's `evaluate`, with the traceback that skrub's would give it."""
         return self._with(error, "evaluate")
 
-    def of_fit(self, error: Exception, supervised: bool) -> Exception:
-        """The error of one candidate's fit on one fold, as scikit-learn's loop catches it."""
-        return self._with(error, "fold", "fold", supervised)
+    def of_fit(self, error: Exception, name: str, supervised: bool) -> Exception:
+        """The error of one candidate's fit on one fold, as scikit-learn's loop catches it (see `of_search`)."""
+        return self._with(error, name, "caught", supervised)
 
     def of_search(self, error: Exception, name: str, in_fold: bool, supervised: bool) -> Exception:
         """An error that leaves a search or cross-validation.
@@ -120,6 +122,8 @@ class Frames:
         code = place.tb_frame.f_code
         if code.co_name == _ALL_FAILED and where:
             key = (entry, "all", _Computes, supervised)
+        elif code is _CHECK:
+            key = (entry, "environment", _Computes, supervised)
         elif code.co_filename == _NODES:
             key = (entry, where, _Evaluates if code.co_name == "eval" else _Computes, supervised)
         elif last is operators.FIT_CODE:
@@ -133,32 +137,46 @@ class Frames:
             place = types.TracebackType(place, frame, instruction, line)
         return error.with_traceback(place)
 
-    def _ask(self, entry: str, where: str, kind: type, supervised: bool) -> _Part:
-        """The frames of the libraries for one way of failing."""
+    def _ask(self, *how: Any) -> _Part:
+        """The frames of the libraries for one way of failing.
+
+        They are kept, and must keep nothing of the user's: asked in the thread that handles an error, that error
+        would be the context of the one that shows the frames, and the caller's frames would stand below them.
+        """
         part: _Part = []
+        asked = threading.Thread(target=self._ask_here, args=(part, *how), name="stratum-frames", daemon=True)
+        try:
+            asked.start()
+        except RuntimeError:  # the interpreter ends
+            return part
+        asked.join()
+        return part
+
+    def _ask_here(self, part: _Part, entry: str, where: str, kind: type, supervised: bool) -> None:
         _own.asking = True
+        place = None
         try:
             with warnings.catch_warnings(), self._plain():
                 warnings.simplefilter("ignore")
                 _fail(entry, where, kind, supervised)
         except Exception as error:
             # (Some other error: a skrub that works in another way. The user's error is left as it is.)
-            expected = isinstance(error, ValueError if where == "all" else _Asked)
-            place = error.__traceback__ if expected else None
-            while place is not None:
-                if place.tb_frame.f_code.co_name == _ALL_FAILED:
-                    break
-                if not place.tb_frame.f_code.co_filename.startswith(_HOME):
-                    part.append((place.tb_frame, place.tb_lasti, place.tb_lineno))
-                place = place.tb_next
-        finally:
-            _own.asking = False
-        first = {"fold": _FOLD, "evaluate": "evaluate"}.get(entry)
+            expected = {"all": ValueError, "environment": TypeError}.get(where, _Asked)
+            place = error.__traceback__ if isinstance(error, expected) else None
+        found: _Part = []
+        while place is not None:
+            code = place.tb_frame.f_code
+            if code.co_name == _ALL_FAILED or code is _CHECK:
+                break
+            if not place.tb_frame.f_code.co_filename.startswith(_HOME):
+                found.append((place.tb_frame, place.tb_lasti, place.tb_lineno))
+            place = place.tb_next
+        first = _FOLD if where == "caught" else "evaluate" if entry == "evaluate" else None
         file = sk.learners.__file__ if first is None else None
-        for k, (frame, _, _) in enumerate(part):
+        for k, (frame, _, _) in enumerate(found):
             if frame.f_code.co_name == first or frame.f_code.co_filename == file:
-                return part[k:]
-        return []
+                part.extend(found[k:])
+                break
 
 
 def _fail(entry: str, where: str, kind: type, supervised: bool) -> None:
@@ -166,7 +184,7 @@ def _fail(entry: str, where: str, kind: type, supervised: bool) -> None:
     var = skrub.var("x")
     if entry == "evaluate":
         node = var.skb.apply(_Refuses()) if kind is _Refuses else sk.DataOp(kind(var))
-        sk.evaluation.evaluate(node, "fit", {"x": np.zeros((4, 1))})
+        sk.evaluation.evaluate(node, "fit", {"x": var if where == "environment" else np.zeros((4, 1))})
         return
     y = skrub.var("y").skb.mark_as_y() if supervised else None
     if kind is _Refuses:
@@ -179,6 +197,8 @@ def _fail(entry: str, where: str, kind: type, supervised: bool) -> None:
         "cv": 2, "scoring": _no_score, "n_jobs": 1, "error_score": np.nan if where == "all" else "raise",
     }  # fmt: skip
     environment = {"x": np.zeros((4, 1)), **({"y": np.arange(4) % 2} if supervised else {})}
+    if where == "environment":
+        environment["x"] = var
     if entry == "cross_validate":
         node.skb.cross_validate(environment, **how)
     elif entry == "randomized":

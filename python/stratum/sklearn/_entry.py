@@ -97,8 +97,8 @@ class _Handler:
     def _rest(self, parallel: Any, tasks: list[tuple]) -> Any:
         stratum._load()
         engine = _engine()
-        if engine is None:
-            return NotImplemented
+        if engine is None:  # switched off: scikit-learn as it is
+            return parallels.call_parallel(parallel, tasks, processes=True)
         from .. import _api
 
         return engine.handler(self.what, self.n_jobs, _api.run_one)(parallel, tasks)
