@@ -4,7 +4,8 @@
 # usage: tools/bootstrap.sh VENV
 # Installs what the system lacks (C compiler, Python headers, venv) by apt-get when run as root on
 # a Debian-like system, and otherwise says what is missing. Called by the Makefile when
-# pyproject.toml or tools/constraints.txt is newer than the environment.
+# pyproject.toml or tools/constraints.txt is newer than the environment. PYTHON= names the interpreter;
+# without it the first of python3, python3.13, ... that starts and is new enough is taken.
 set -eu
 
 venv=$1
@@ -14,8 +15,12 @@ is_new_enough() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
+version_of() {
+    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
+}
+
 find_python() {
-    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
+    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
         if command -v "$candidate" >/dev/null 2>&1 && is_new_enough "$candidate"; then
             command -v "$candidate"
             return 0
@@ -25,6 +30,10 @@ find_python() {
 }
 
 python=$(find_python || true)
+if [ -n "${PYTHON:-}" ] && [ -z "$python" ]; then
+    echo "bootstrap: PYTHON=$PYTHON does not start, or is older than 3.11" >&2
+    exit 1
+fi
 missing=""
 command -v "${CC:-cc}" >/dev/null 2>&1 || missing="$missing build-essential"
 # Tests of the installed library compile against its stratum.pc.
@@ -64,9 +73,13 @@ if [ -z "$python" ]; then
     exit 1
 fi
 
-# An environment whose interpreter is gone, or is another version's, is made anew.
-if [ -d "$venv" ] && ! is_new_enough "$venv/bin/python"; then
-    rm -rf "$venv"
+# An environment whose interpreter is gone, too old, or not of the version that was asked for, is made anew.
+if [ -d "$venv" ]; then
+    if ! is_new_enough "$venv/bin/python"; then
+        rm -rf "$venv"
+    elif [ -n "${PYTHON:-}" ] && [ "$(version_of "$venv/bin/python")" != "$(version_of "$python")" ]; then
+        rm -rf "$venv"
+    fi
 fi
 if [ ! -x "$venv/bin/python" ]; then
     echo "bootstrap: making $venv with $("$python" --version)"

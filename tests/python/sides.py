@@ -192,8 +192,8 @@ def _time(a: Any, b: Any, where: str) -> str | None:
     return None if (np.asarray(a, dtype=float) >= 0).all() else f"{where}: {a} is negative"
 
 
-# Where the interpreter shows addresses, or a path of this process, or a time: not the same twice.
-_NOISE = [(re.compile(r"0x[0-9a-f]+"), "0x"), (re.compile(r"\d+\.\d+s\b"), "s")]
+# Where the interpreter shows addresses, or a path or number of this process, or a time: not the same twice.
+_NOISE = [(re.compile(r"0x[0-9a-f]+"), "0x"), (re.compile(r"pid=\d+"), "pid="), (re.compile(r"\d+\.\d+s\b"), "s")]
 
 
 def _clean(text: str) -> str:

@@ -1445,3 +1445,53 @@ def test_copying_an_instance_leaves_its_class_as_it_was():
     assert "__slotnames__" in vars(Plain)
     assert before is not None
     assert encode(Plain) == before
+
+
+# -- Syntax of newer Pythons ------------------------------------------------------------------------
+
+
+def _made_by(source):
+    space = {"__name__": "__main__"}
+    exec(textwrap.dedent(source), space)
+    return space["f"]
+
+
+TYPE_PARAMETERS = [
+    "def f[T](x): return list[T](x)",
+    "def f[T: int](x): return list[T](x)",
+    "def f[T: str](x): return list[T](x)",
+    "def f[T: (int, str)](x): return list[T](x)",
+    "def f[*T](x): return T",
+    "def f[**T](x): return T",
+    "type X = list[int]\ndef f(x): return X",
+    "type X = list[str]\ndef f(x): return X",
+    "type X = list[X] | int\ndef f(x): return X",
+    "type X[T] = list[T]\ndef f(x): return X[int]",
+    "type X[T] = list[T]\ndef f(x): return X[str]",
+    "class A[T]:\n    def m(self, x: T) -> T: return x\ndef f(x): return A[int]().m(x)",
+    "class A[T]:\n    def m(self, x: T) -> T: return x\ndef f(x): return A[str]().m(x)",
+]
+DEFAULTS = [
+    "def f[T = int](x): return list[T](x)",
+    "def f[T = str](x): return list[T](x)",
+    "def f[*T = *tuple[int]](x): return T",
+    "def f[**T = [int]](x): return T",
+]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12")
+def test_type_parameters_and_aliases():
+    sources = TYPE_PARAMETERS + (DEFAULTS if sys.version_info >= (3, 13) else [])
+    all_distinct([_made_by(source) for source in sources])
+    for source in sources:
+        assert same(_made_by(source), _made_by(source)), source
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12")
+@pytest.mark.parametrize(
+    "source", ["def f[T: Nowhere](x: T): return x", "type X = Nowhere\ndef f(x): return X"]
+)
+def test_types_that_cannot_be_evaluated_have_no_encoding(source):
+    function = _made_by(source)
+    assert encode(function) is None
+    assert "cannot be had" in E.reason_not_encodable(function)

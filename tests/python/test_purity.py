@@ -435,6 +435,17 @@ def w_append_of_item(x):
 
 
 @impure("change")
+def w_change_of_slice(x):
+    GROUP[0:1][0].append(x)
+
+
+@impure("change")
+def w_change_in_slice(x):
+    for group in GROUP[1:]:
+        group.append(x)
+
+
+@impure("change")
 def w_append_in_loop(x):
     for group in GROUP:
         group.append(x)

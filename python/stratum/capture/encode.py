@@ -1162,6 +1162,8 @@ def _derive_handler(cls: type) -> _Handler:
         return _Handler(_enc_estimator, _IDENTIFIED)
     if issubclass(cls, dict) and _in_any_family(cls, _DICT_FAMILIES):
         return _Handler(_enc_library_dict, _IDENTIFIED)
+    if cls is getattr(typing, "TypeAliasType", None):
+        return _Handler(_enc_type_alias, _IDENTIFIED)
     if cls.__module__ == "typing":
         return _Handler(_enc_typing)
     if plain and (
@@ -1263,8 +1265,8 @@ def _enc_typing(ctx: _Context, obj: Any) -> bytes:
     """Type hints: special forms by name, parametrised ones by their parts."""
     kind = _enc_str(type(obj).__qualname__)
     if isinstance(obj, typing.TypeVar):
-        parts = (obj.__name__, obj.__bound__, obj.__constraints__)
-        return _pack(b"tvar", _many(ctx, parts))
+        parts = (obj.__name__, *(_type_part(obj, n) for n in ("__bound__", "__constraints__")))
+        return _pack(b"tvar", _many(ctx, parts) + _enc_type_default(ctx, obj))
     if isinstance(obj, typing.ForwardRef):
         return _pack(b"fref", _enc_str(obj.__forward_arg__))
     name = getattr(obj, "__name__", None) or getattr(obj, "_name", None)
@@ -1272,7 +1274,30 @@ def _enc_typing(ctx: _Context, obj: Any) -> bytes:
     origin = typing.get_origin(obj) if args else None
     if not isinstance(name, str) and not args:
         raise _NotEncodable(f"a type hint of kind {type(obj).__qualname__}")
-    return _pack(b"hint", kind + _enc(ctx, name) + _enc(ctx, origin) + _enc(ctx, args))
+    body = kind + _enc(ctx, name) + _enc(ctx, origin) + _enc(ctx, args)
+    return _pack(b"hint", body + _enc_type_default(ctx, obj))
+
+
+def _type_part(obj: Any, name: str) -> Any:
+    """A part of a type parameter or alias; since 3.12 code of the user's that runs when it is asked for."""
+    try:
+        return getattr(obj, name)
+    except Exception as error:  # noqa: BLE001 - a name that is not there yet, or whatever it raises
+        raise _NotEncodable(f"a type whose {name} cannot be had") from error
+
+
+def _enc_type_default(ctx: _Context, obj: Any) -> bytes:
+    """The default of a type parameter (since 3.13); nothing where it has none."""
+    has_default = getattr(type(obj), "has_default", None)
+    if has_default is None or not has_default(obj):
+        return b""
+    return _pack(b"tdef", _enc(ctx, _type_part(obj, "__default__")))
+
+
+def _enc_type_alias(ctx: _Context, obj: Any) -> bytes:
+    """What ``type X = ...`` makes (since 3.12); it may name itself."""
+    parts = (obj.__name__, obj.__type_params__, _type_part(obj, "__value__"))
+    return _pack(b"tals", _many(ctx, parts))
 
 
 # ---------------------------------------------------------------------------

@@ -845,6 +845,10 @@ class _Scan:
             if isinstance(left, _Known) and left.outer and self.is_mutable(left.obj):
                 self.findings.append(f"a change of {left.path}")
             stack.append(_ANY)
+        elif name == "BINARY_SLICE":  # since 3.12; before, a slice and BINARY_SUBSCR
+            owner = self.pop(stack, 3)[0]
+            outer = isinstance(owner, _Known) and owner.outer
+            stack.append(_OUTER if outer else _ANY)
         elif name in _BINARY:
             if name == "CHECK_EXC_MATCH":
                 self.pop(stack)

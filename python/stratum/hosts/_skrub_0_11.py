@@ -48,7 +48,7 @@ from skrub._data_ops._estimator import (
     _XyPipeline,
     default_score,
 )
-from skrub._data_ops._utils import IS_PREVIEW_DATA_ENV_NAME, NULL, X_NAME, Y_NAME
+from skrub._data_ops._utils import IS_PREVIEW_DATA_ENV_NAME, NULL, X_NAME, Y_NAME, attribute_error
 from skrub._utils import PassThrough
 
 from .. import _config, _core
@@ -57,7 +57,7 @@ from ..capture import purity as _purity
 
 __all__ = [
     "ApplyToCols", "DataOp", "IS_PREVIEW_DATA_ENV_NAME", "NULL", "ParamSearch", "PassThrough",
-    "SkrubLearner", "UninitializedVariable", "Unsupported", "X_NAME", "Y_NAME", "choice", "estimator",
+    "SkrubLearner", "UninitializedVariable", "Unsupported", "X_NAME", "Y_NAME", "attribute_error", "choice", "estimator",
     "spec",
 ]  # fmt: skip
 

@@ -115,7 +115,8 @@ class Model(sk.XyPipeline):
     def __getattr__(self, name: str) -> Any:
         known = name in ("fit", "fit_transform", "transform", "preview")
         if not known and (name not in _PREDICTORS or not hasattr(self._fitted(), name)):
-            raise AttributeError(f"'_XyPipeline' object has no attribute {name!r}")
+            # By skrub's function: from 3.13 on, what Python suggests instead depends on the last frame.
+            sk.attribute_error(self, name)
 
         if self._own is not None:
             return getattr(self._own, name)
