@@ -26,7 +26,6 @@ enum {
     LEAST_ROWS = 4096, /* of a chunk of rows, the unit of work of a thread */
     MOST_CHUNKS = 16,
     SAMPLE = 256,
-    LINE = 64,
 };
 
 /* c[8 x 8 panels] += a[rows x 8]' b[rows x 8 panels]; `pitch`, `to`: numbers from row to row. */
@@ -234,12 +233,12 @@ static void chunk(void *ud, size_t c, unsigned worker)
         /* the rows that come next, while this block is computed with: each tile asks for its share of lines
          */
         const char *next = x->data + (ptrdiff_t)(row + n) * x->row;
-        size_t ask = row + n < end && dense ? n * (size_t)x->row / tiles / LINE + 1 : 0;
+        size_t ask = row + n < end && dense ? n * (size_t)x->row / tiles / ST_LINE + 1 : 0;
         for (size_t j = 0; j < p->width; j += step) {
             size_t last = j + step < p->width ? j + step : p->width;
             for (size_t i = 0; i < last; i += PANEL) {
                 size_t from = i < j ? j : i;
-                for (size_t k = 0; k < ask; k++, next += LINE)
+                for (size_t k = 0; k < ask; k++, next += ST_LINE)
                     __builtin_prefetch(next, 0, 2);
                 p->tiles(packed + i * item, packed + from * item, n, p->pitch, (last - from) / PANEL,
                          sums + i * p->width + from, p->width);
@@ -310,12 +309,12 @@ int st_gram(const st_alloc *a, const st_gram_in *in, unsigned threads, st_gram_o
     if (threads > p.chunks) threads = (unsigned)p.chunks;
     double *shift = st_mem_zero(a, p.width * sizeof(double));
     /* on a cache line: a load of eight would touch two at any other place (a quarter of the time) */
-    void *packed = st_mem_new(a, threads * p.pitch * DEPTH * sizeof(double) + LINE);
-    void *sums = st_mem_new(a, p.chunks * square * sizeof(double) + LINE);
+    void *packed = st_mem_new(a, threads * p.pitch * DEPTH * sizeof(double) + ST_LINE);
+    void *sums = st_mem_new(a, p.chunks * square * sizeof(double) + ST_LINE);
     int rc = shift && packed && sums ? ST_OK : ST_ENOMEM;
     if (rc == ST_OK) {
-        p.packed = (double *)(((uintptr_t)packed + LINE - 1) / LINE * LINE);
-        p.sums = (double *)(((uintptr_t)sums + LINE - 1) / LINE * LINE);
+        p.packed = (double *)(((uintptr_t)packed + ST_LINE - 1) / ST_LINE * ST_LINE);
+        p.sums = (double *)(((uintptr_t)sums + ST_LINE - 1) / ST_LINE * ST_LINE);
         p.shift = shift;
         if (in->center) guess(in, shift);
         run_pass(&p, threads);
