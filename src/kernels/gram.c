@@ -188,14 +188,16 @@ ST_INLINE void pack_as(const pass *p, size_t row, size_t n, void *to, st_real ty
                 st_v8_widen(&v, (const float *)(const void *)from + k * PANEL);
             put(to, r * p->pitch + k * PANEL, &v, p->shift + k * PANEL, root[r], weighted, type);
         }
-        for (size_t j = whole * PANEL; j < p->width; j += PANEL) {
-            for (size_t i = 0, at = j; i < PANEL; i++, at++)
-                some[i] = at < x->cols    ? number(from + (ptrdiff_t)at * x->col, type)
-                          : at < p->q - 1 ? st_dense_at(y, row + r, at - x->cols)
-                          : at < p->q     ? 1.0
-                                          : 0.0;
-            st_v8_load(&v, some);
-            put(to, r * p->pitch + j, &v, p->shift + j, root[r], weighted, type);
+        for (size_t j = whole * PANEL; j < p->width; j++) {
+            double one = j < x->cols    ? number(from + (ptrdiff_t)j * x->col, type)
+                         : j < p->q - 1 ? st_dense_at(y, row + r, j - x->cols)
+                         : j < p->q     ? 1.0
+                                        : 0.0;
+            one = (one - p->shift[j]) * root[r];
+            if (type == ST_F64)
+                ((double *)to)[r * p->pitch + j] = one;
+            else
+                ((float *)to)[r * p->pitch + j] = (float)one;
         }
     }
 }
