@@ -19,6 +19,10 @@ enum {
     DIGIT = 11,
     FIRST = 14,  /* bits of the first digit of many keys: the exponent and two bits more */
     FEW = 16384, /* keys */
+    STRIP = 3,   /* vectors of a row whose sums are in registers together */
+    BATCH = 64,  /* rows */
+    SLOTS = 4096,
+    MOST_COLUMNS = 4, /* that one item gathers, so that a line of the cache is read once for them */
 };
 
 ST_INLINE size_t item_size(st_real type) { return type == ST_F64 ? sizeof(double) : sizeof(float); }
@@ -110,36 +114,85 @@ ST_INLINE void add_limits(const st_v8 *v, st_v8 *least, st_v8 *most)
     pick(most, &above, v, most);
 }
 
+/* Rows of less than a vector. */
+ST_INLINE void reduce_short(const reduction *r, size_t begin, size_t end, double *part, st_real type,
+                            bool limits)
+{
+    const st_dense *x = r->x;
+    const char *p = x->data + (ptrdiff_t)begin * x->row;
+    st_v8 v, shift, s0, s1, s2;
+    st_v8_load(&shift, r->shift);
+    st_v8_load(&s0, part);
+    st_v8_load(&s1, part + r->width);
+    st_v8_load(&s2, part + 2 * r->width);
+    for (size_t row = begin; row < end; row++, p += x->row) {
+        load_some(&v, p, type, x->cols, (double)NAN);
+        if (limits)
+            add_limits(&v, &s0, &s1);
+        else
+            add_sums(&v, &shift, &s0, &s1, &s2);
+    }
+    st_v8_store(part, &s0);
+    st_v8_store(part + r->width, &s1);
+    st_v8_store(part + 2 * r->width, &s2);
+}
+
+/* `n` (at most STRIP, known to the compiler) vectors of some rows, from column j on.  The last vector of a
+ * row ends with it: what it shares with the one before is not written again. */
+ST_INLINE void reduce_strip(const reduction *r, size_t j, size_t n, size_t begin, size_t end, double *part,
+                            st_real type, bool limits)
+{
+    const st_dense *x = r->x;
+    size_t item = item_size(type), whole = j + (n - 1) * ST_LANES,
+           last = whole + ST_LANES <= x->cols ? whole : x->cols - ST_LANES;
+    st_v8 v, shift[STRIP], s0[STRIP], s1[STRIP], s2[STRIP];
+    _Pragma("GCC unroll 4") for (size_t i = 0; i < n; i++)
+    {
+        size_t at = i + 1 < n ? j + i * ST_LANES : last;
+        st_v8_load(&shift[i], r->shift + at);
+        st_v8_load(&s0[i], part + at);
+        st_v8_load(&s1[i], part + r->width + at);
+        st_v8_load(&s2[i], part + 2 * r->width + at);
+    }
+    const char *p = x->data + (ptrdiff_t)begin * x->row;
+    for (size_t row = begin; row < end; row++, p += x->row)
+        _Pragma("GCC unroll 4") for (size_t i = 0; i < n; i++)
+        {
+            load8(&v, p + (i + 1 < n ? j + i * ST_LANES : last) * item, type);
+            if (limits)
+                add_limits(&v, &s0[i], &s1[i]);
+            else
+                add_sums(&v, &shift[i], &s0[i], &s1[i], &s2[i]);
+        }
+    _Pragma("GCC unroll 4") for (size_t i = 0; i < n; i++)
+    {
+        size_t at = j + i * ST_LANES, from = i + 1 < n ? 0 : whole - last;
+        double lanes[3][ST_LANES];
+        st_v8_store(lanes[0], &s0[i]);
+        st_v8_store(lanes[1], &s1[i]);
+        st_v8_store(lanes[2], &s2[i]);
+        for (size_t k = 0; k < 3; k++)
+            memcpy(part + k * r->width + at, lanes[k] + from, (ST_LANES - from) * sizeof(double));
+    }
+}
+
+/* Sums stay in registers for BATCH rows (100,000 x 20, sums: 0.6 of the time of four rows). */
 ST_INLINE void reduce_rows(const reduction *r, size_t begin, size_t end, double *part, st_real type,
                            bool limits)
 {
-    const st_dense *x = r->x;
-    size_t item = item_size(type);
-    for (size_t row = begin; row < end; row += 4) {
-        size_t n = end - row < 4 ? end - row : 4;
-        for (size_t j = 0; j < r->width; j += ST_LANES) {
-            size_t lanes = x->cols - j;
-            const char *p = x->data + (ptrdiff_t)row * x->row + (ptrdiff_t)(j * item);
-            st_v8 v, shift, s0, s1, s2;
-            st_v8_load(&s0, part + j);
-            st_v8_load(&s1, part + r->width + j);
-            if (limits) {
-                for (size_t i = 0; i < n; i++) {
-                    load_some(&v, p + (ptrdiff_t)i * x->row, type, lanes, (double)NAN);
-                    add_limits(&v, &s0, &s1);
-                }
-            } else {
-                st_v8_load(&shift, r->shift + j);
-                st_v8_load(&s2, part + 2 * r->width + j);
-                for (size_t i = 0; i < n; i++) {
-                    load_some(&v, p + (ptrdiff_t)i * x->row, type, lanes, (double)NAN);
-                    add_sums(&v, &shift, &s0, &s1, &s2);
-                }
-                st_v8_store(part + 2 * r->width + j, &s2);
-            }
-            st_v8_store(part + j, &s0);
-            st_v8_store(part + r->width + j, &s1);
-        }
+    if (r->x->cols < ST_LANES) {
+        reduce_short(r, begin, end, part, type, limits);
+        return;
+    }
+    size_t vectors = r->width / ST_LANES;
+    for (size_t row = begin; row < end; row += BATCH) {
+        size_t to = end - row < BATCH ? end : row + BATCH, v = 0;
+        for (; v + STRIP <= vectors; v += STRIP)
+            reduce_strip(r, v * ST_LANES, STRIP, row, to, part, type, limits);
+        if (vectors - v == 2)
+            reduce_strip(r, v * ST_LANES, 2, row, to, part, type, limits);
+        else if (vectors - v == 1)
+            reduce_strip(r, v * ST_LANES, 1, row, to, part, type, limits);
     }
 }
 
@@ -318,22 +371,30 @@ static double number_of(uint64_t key)
 
 typedef struct ordering {
     const st_dense *x;
-    uint64_t *room; /* a worker: three times the rows */
+    size_t group;   /* columns of an item */
+    uint64_t *room; /* a worker: the rows, two times more than there are columns in an item */
     const double *q;
     size_t k;
     double *below, *above, *count, *mode;
 } ordering;
 
-static size_t gather(const st_dense *x, size_t j, uint64_t *keys)
+/* The keys of `n` columns from j on, `rows` apart; how many there are of each. */
+static void gather(const st_dense *x, size_t j, size_t n, uint64_t *restrict keys, size_t *restrict count)
 {
-    size_t n = 0;
     const char *p = x->data + (ptrdiff_t)j * x->col;
+    uint64_t *to[MOST_COLUMNS];
+    for (size_t c = 0; c < n; c++)
+        to[c] = keys + c * x->rows;
     for (size_t i = 0; i < x->rows; i++, p += x->row) {
-        double v = load1(p, x->type);
-        keys[n] = key_of(v);
-        n += v == v;
+        const char *at = p;
+        for (size_t c = 0; c < n; c++, at += x->col) {
+            double v = load1(at, x->type);
+            *to[c] = key_of(v);
+            to[c] += v == v;
+        }
     }
-    return n;
+    for (size_t c = 0; c < n; c++)
+        count[c] = (size_t)(to[c] - (keys + c * x->rows));
 }
 
 /* The key at place `rank`: digits from the top, keeping the keys that share them.  No input is slow. */
@@ -361,12 +422,10 @@ static uint64_t select_key(const uint64_t *keys, size_t n, size_t rank, uint64_t
 }
 
 /* All places of a column share the first look at its digits: what is left then is a few keys each. */
-static void ranks_of_column(void *ud, size_t j, unsigned worker)
+static void ranks_of_column(const ordering *o, size_t j, uint64_t *keys, size_t n, uint64_t *some)
 {
-    const ordering *o = ud;
-    size_t rows = o->x->rows, cols = o->x->cols;
-    uint64_t *keys = o->room + (size_t)worker * 3 * rows, *some = keys + rows, *room = some + rows;
-    size_t n = gather(o->x, j, keys);
+    size_t cols = o->x->cols;
+    uint64_t *room = some + o->x->rows;
     int shift = n < FEW ? 64 - DIGIT : 64 - FIRST;
     uint32_t counts[1 << FIRST];
     memset(counts, 0, sizeof *counts << (64 - shift));
@@ -421,15 +480,39 @@ static uint64_t *sort_keys(uint64_t *keys, uint64_t *room, size_t n)
     return keys;
 }
 
-static void mode_of_column(void *ud, size_t j, unsigned worker)
+/* Count keys in a table of SLOTS keys and counts: false where there are too many different ones. */
+static bool count_keys(const uint64_t *keys, size_t n, uint64_t *table, uint64_t *best)
 {
-    const ordering *o = ud;
-    size_t rows = o->x->rows;
-    uint64_t *keys = o->room + (size_t)worker * 3 * rows;
-    size_t n = gather(o->x, j, keys), most = 0;
+    uint64_t *counts = table + SLOTS;
+    size_t used = 0, most = 0;
+    memset(counts, 0, SLOTS * sizeof *counts);
+    for (size_t i = 0; i < n; i++) {
+        size_t at = (size_t)(keys[i] * 0x9e3779b97f4a7c15u >> 52);
+        while (counts[at] != 0 && table[at] != keys[i])
+            at = (at + 1) % SLOTS;
+        if (counts[at]++ != 0) continue;
+        table[at] = keys[i];
+        if (++used > SLOTS / 2) return false;
+    }
+    for (size_t at = 0; at < SLOTS; at++)
+        if (counts[at] > most || (counts[at] > 0 && counts[at] == most && table[at] < *best)) {
+            most = counts[at];
+            *best = table[at];
+        }
+    return true;
+}
+
+static void mode_of_column(const ordering *o, size_t j, uint64_t *keys, size_t n, uint64_t *room)
+{
+    size_t most = 0;
+    uint64_t best = 0;
     o->mode[j] = (double)NAN;
     if (n == 0) return;
-    keys = sort_keys(keys, keys + rows, n);
+    if (o->x->rows >= SLOTS && count_keys(keys, n, room, &best)) {
+        o->mode[j] = number_of(best);
+        return;
+    }
+    keys = sort_keys(keys, room, n);
     for (size_t i = 0, end; i < n; i = end) {
         for (end = i + 1; end < n && keys[end] == keys[i];)
             end++;
@@ -440,14 +523,32 @@ static void mode_of_column(void *ud, size_t j, unsigned worker)
     }
 }
 
-static int order(const st_alloc *a, ordering *o, unsigned threads, st_item_fn fn)
+static void order_item(void *ud, size_t item, unsigned worker)
+{
+    const ordering *o = ud;
+    size_t rows = o->x->rows, j = item * o->group, count[MOST_COLUMNS];
+    size_t n = o->x->cols - j < o->group ? o->x->cols - j : o->group;
+    uint64_t *keys = o->room + (size_t)worker * (o->group + 2) * rows, *more = keys + o->group * rows;
+    gather(o->x, j, n, keys, count);
+    for (size_t c = 0; c < n; c++)
+        if (o->mode)
+            mode_of_column(o, j + c, keys + c * rows, count[c], more);
+        else
+            ranks_of_column(o, j + c, keys + c * rows, count[c], more);
+}
+
+static int order(const st_alloc *a, ordering *o, unsigned threads)
 {
     if (threads < 1) threads = 1;
     if (threads > ST_MAX_THREADS) threads = ST_MAX_THREADS;
     if (threads > o->x->cols) threads = (unsigned)o->x->cols;
-    o->room = st_mem_new(a, threads * 3 * o->x->rows * sizeof(uint64_t));
+    if (threads < 1) return ST_OK;
+    /* two items a thread, where columns do not lie together anyway */
+    size_t even = (o->x->cols + 2 * threads - 1) / (2 * threads);
+    o->group = columns_together(o->x) ? 1 : even > MOST_COLUMNS ? MOST_COLUMNS : even;
+    o->room = st_mem_new(a, threads * (o->group + 2) * o->x->rows * sizeof(uint64_t));
     if (!o->room) return ST_ENOMEM;
-    st_parallel(threads, o->x->cols, fn, o);
+    st_parallel(threads, (o->x->cols + o->group - 1) / o->group, order_item, o);
     st_mem_free(a, o->room);
     return ST_OK;
 }
@@ -456,13 +557,13 @@ int st_columns_ranks(const st_alloc *a, const st_dense *x, unsigned threads, con
                      double *below, double *above, double *count)
 {
     ordering o = {.x = x, .q = q, .k = k, .below = below, .above = above, .count = count};
-    return order(a, &o, threads, ranks_of_column);
+    return order(a, &o, threads);
 }
 
 int st_columns_mode(const st_alloc *a, const st_dense *x, unsigned threads, double *mode)
 {
     ordering o = {.x = x, .mode = mode};
-    return order(a, &o, threads, mode_of_column);
+    return order(a, &o, threads);
 }
 
 /* -- Rewriting ------------------------------------------------------------------------------ */

@@ -26,6 +26,7 @@ typedef struct st_dense {
 } st_dense;
 
 #define ST_LANES 8
+#define ST_LINE 64 /* bytes of a line of the cache */
 
 /* Eight doubles, and the masks that comparing them gives. */
 typedef double st_v8 __attribute__((vector_size(64)));

@@ -2,6 +2,13 @@
  *
  * exp and log are series of our own on eight lanes: libm's take 20 ns a row, which would be as long as
  * reading the row, and the bits of vector libraries differ between processors.
+ *
+ * A block of rows stays in the first cache between the two products that it takes part in.  Each of them
+ * keeps in registers what it adds up: lanes of some rows and classes on the way there, eight columns each of
+ * some classes on the way back.  How many those are does not show in the bits, and is chosen for the
+ * processor.  The last vector of a row ends with it and overlaps the one before, with coefficients of zero.
+ * Lines of the next block are asked for between the computations: without that, waiting for memory is half of
+ * the time.
  */
 #include "kernels/logistic.h"
 
@@ -11,7 +18,9 @@
 #include <math.h>
 
 enum {
-    BLOCK = 32, /* rows that are in the first cache together (110 columns: 28 KiB) */
+    BLOCK = 64,          /* rows at most that are taken together */
+    BLOCK_BYTES = 16384, /* of the first cache for them */
+    GROUP = 8,           /* rows are padded to a multiple of this many */
     LEAST_ROWS = 1024,
     MOST_CHUNKS = 64,
 };
@@ -96,211 +105,363 @@ void st_log8(st_v8 *x) { log8(x); }
 
 /* -- Rows ---------------------------------------------------------------------------------- */
 
-typedef struct job {
-    const st_logistic *in;
-    const double *coef;
-    size_t p, k, chunks;
-    double *sums; /* a chunk: k rows of p + 1 of the gradient, the loss */
-    double *room; /* a worker: rows as doubles */
-} job;
+typedef struct job job;
 
-/* raw[r * k + c] of `n` rows, with the eight lanes along a row; four rows share the loads of a coefficient.
- * Rows beyond the last are the last one again. */
-ST_INLINE void products(const job *j, const double *const *row, size_t n, double *restrict raw)
+/* Where the vectors of a row begin: at 8 v, but the last one at `last`. */
+struct job {
+    const st_logistic *in;
+    size_t p, k, chunks;
+    size_t vectors, pitch, last, block;
+    double *coef; /* classes: the vectors, then the intercept in a vector of its own */
+    double *sums; /* a chunk: as `coef` for the gradient, then the loss */
+    double *room; /* a worker */
+    size_t room_each;
+    bool copied; /* rows are short, or floats: they are copied, padded with zeros */
+    void (*rows)(const job *, size_t begin, size_t end, double *room, double *sums);
+};
+
+/* What a group of rows of a block needs beside X. */
+typedef struct strip {
+    const double *const *row;
+    size_t rows, vectors, pitch, last;
+    const char *next; /* lines of the next block, asked for on the way */
+    size_t step;
+} strip;
+
+/* The sums of the lanes of R vectors in the order of st_v8_sum, plus `more`. */
+ST_INLINE void fold(st_v8 *acc, size_t n, double more, double *to)
 {
-    size_t p = j->p, k = j->k;
-    for (size_t r = 0; r < n; r += 4) {
-        const double *x0 = row[r], *x1 = row[r + 1], *x2 = row[r + 2], *x3 = row[r + 3];
-        for (size_t c = 0; c < k; c++) {
-            const double *w = j->coef + c * (p + 1);
-            st_v8 s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, v, x;
-            size_t i = 0;
-            for (; i + ST_LANES <= p; i += ST_LANES) {
-                st_v8_load(&v, w + i);
-                st_v8_load(&x, x0 + i);
-                s0 += v * x;
-                st_v8_load(&x, x1 + i);
-                s1 += v * x;
-                st_v8_load(&x, x2 + i);
-                s2 += v * x;
-                st_v8_load(&x, x3 + i);
-                s3 += v * x;
-            }
-            double d[4] = {st_v8_sum(&s0), st_v8_sum(&s1), st_v8_sum(&s2), st_v8_sum(&s3)};
-            for (; i < p; i++) {
-                d[0] += w[i] * x0[i];
-                d[1] += w[i] * x1[i];
-                d[2] += w[i] * x2[i];
-                d[3] += w[i] * x3[i];
-            }
-            for (size_t q = 0; q < 4; q++)
-                raw[(r + q) * k + c] = d[q] + w[p];
+    size_t left = n;
+    for (int step = 0; step < 3; step++) {
+        size_t half = left > 1 ? left / 2 : 1;
+        for (size_t i = 0; i < half; i++) {
+            st_v8 a = acc[left > 1 ? 2 * i : 0], b = acc[left > 1 ? 2 * i + 1 : 0];
+            if (step == 0)
+                acc[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11) +
+                         __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+            else if (step == 1)
+                acc[i] = __builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13) +
+                         __builtin_shufflevector(a, b, 2, 3, 6, 7, 10, 11, 14, 15);
+            else
+                acc[i] = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14) +
+                         __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
         }
+        left = half;
     }
+    st_v8 sum = acc[0] + more;
+    memcpy(to, &sum, n * sizeof *to);
 }
 
-/* Two classes: raw becomes the gradient of each row, the losses are added up row after row. */
-ST_INLINE double two_classes(const job *j, size_t at, size_t n, double *restrict raw)
+/* raw[c * BLOCK + r] of all rows, R at a time, and C classes. */
+#define FORTH(name, attribute, R, C)                                                                         \
+    attribute static inline void name(strip *s, const double *restrict coef, double *restrict raw)           \
+    {                                                                                                        \
+        const char *next = s->next;                                                                          \
+        for (size_t r0 = 0; r0 < s->rows; r0 += (R)) {                                                       \
+            st_v8 acc[C][R], x[R];                                                                           \
+            const double *row[R];                                                                            \
+            _Pragma("GCC unroll 32") for (int i = 0; i < (R) * (C); i++) acc[i / (R)][i % (R)] = (st_v8){0}; \
+            _Pragma("GCC unroll 32") for (int r = 0; r < (R); r++) row[r] = s->row[r0 + (size_t)r];          \
+            for (size_t v = 0; v < s->vectors; v++) {                                                        \
+                size_t at = v + 1 < s->vectors ? v * ST_LANES : s->last;                                     \
+                _Pragma("GCC unroll 32") for (int r = 0; r < (R); r++) st_v8_load(&x[r], row[r] + at);       \
+                _Pragma("GCC unroll 32") for (int r = 0; r < (R) / 2; r++, next += s->step)                  \
+                    __builtin_prefetch(next, 0, 2);                                                          \
+                _Pragma("GCC unroll 32") for (int c = 0; c < (C); c++)                                       \
+                {                                                                                            \
+                    st_v8 w;                                                                                 \
+                    st_v8_load(&w, coef + (size_t)c * s->pitch + v * ST_LANES);                              \
+                    _Pragma("GCC unroll 32") for (int r = 0; r < (R); r++) acc[c][r] += w * x[r];            \
+                }                                                                                            \
+            }                                                                                                \
+            _Pragma("GCC unroll 32") for (int c = 0; c < (C); c++)                                           \
+                fold(acc[c], (R), coef[(size_t)c * s->pitch + s->vectors * ST_LANES], raw + c * BLOCK + r0); \
+        }                                                                                                    \
+        s->next = next;                                                                                      \
+    }
+
+/* gradient += rows' raw, one row after the other: N vectors of columns from v on, and C classes. */
+#define BACK(name, attribute, N, C)                                                                          \
+    attribute static inline void name(strip *s, size_t v, const double *restrict raw,                        \
+                                      double *restrict gradient)                                             \
+    {                                                                                                        \
+        size_t end = v + (N) < s->vectors ? (v + (N) - 1) * ST_LANES : s->last;                              \
+        double *to = gradient + v * ST_LANES;                                                                \
+        const char *next = s->next;                                                                          \
+        st_v8 acc[C][N], x[N];                                                                               \
+        _Pragma("GCC unroll 32") for (int i = 0; i < (N) * (C); i++)                                         \
+            st_v8_load(&acc[i / (N)][i % (N)], to + (size_t)(i / (N)) * s->pitch + i % (N) * ST_LANES);      \
+        for (size_t r = 0; r < s->rows; r++) {                                                               \
+            const double *row = s->row[r];                                                                   \
+            _Pragma("GCC unroll 32") for (int n = 0; n < (N) - 1; n++)                                       \
+                st_v8_load(&x[n], row + (v + (size_t)n) * ST_LANES);                                         \
+            st_v8_load(&x[(N) - 1], row + end);                                                              \
+            _Pragma("GCC unroll 32") for (int n = 0; n < (N) / 2; n++, next += s->step)                      \
+                __builtin_prefetch(next, 0, 2);                                                              \
+            _Pragma("GCC unroll 32") for (int c = 0; c < (C); c++)                                           \
+            {                                                                                                \
+                double by = raw[(size_t)c * BLOCK + r];                                                      \
+                _Pragma("GCC unroll 32") for (int n = 0; n < (N); n++) acc[c][n] += by * x[n];               \
+            }                                                                                                \
+        }                                                                                                    \
+        _Pragma("GCC unroll 32") for (int i = 0; i < (N) * (C); i++)                                         \
+            st_v8_store(to + (size_t)(i / (N)) * s->pitch + i % (N) * ST_LANES, &acc[i / (N)][i % (N)]);     \
+        s->next = next;                                                                                      \
+    }
+
+/* C classes there and back: R rows, and N, then M, then one vector at a time. */
+#define CLASSES(name, attribute, C, R, N, M)                                                                 \
+    FORTH(name##_forth, attribute, R, C)                                                                     \
+    BACK(name##_back_n, attribute, N, C)                                                                     \
+    BACK(name##_back_m, attribute, M, C)                                                                     \
+    BACK(name##_back_1, attribute, 1, C)                                                                     \
+    attribute static void name(strip *s, bool back, const double *coef, double *raw, double *gradient)       \
+    {                                                                                                        \
+        size_t v = 0;                                                                                        \
+        if (!back) {                                                                                         \
+            name##_forth(s, coef, raw);                                                                      \
+            return;                                                                                          \
+        }                                                                                                    \
+        for (; v + (N) <= s->vectors; v += (N))                                                              \
+            name##_back_n(s, v, raw, gradient);                                                              \
+        for (; v + (M) <= s->vectors; v += (M))                                                              \
+            name##_back_m(s, v, raw, gradient);                                                              \
+        for (; v < s->vectors; v++)                                                                          \
+            name##_back_1(s, v, raw, gradient);                                                              \
+        for (size_t c = 0; c < (C); c++) {                                                                   \
+            double *at = gradient + c * s->pitch + s->vectors * ST_LANES, sum = *at;                         \
+            for (size_t r = 0; r < s->rows; r++)                                                             \
+                sum += raw[c * BLOCK + r];                                                                   \
+            *at = sum;                                                                                       \
+        }                                                                                                    \
+    }
+
+/* Two classes: raw becomes the gradient of each row, the losses are added up in lanes. */
+ST_INLINE void two_classes(const double *restrict target, const double *restrict weight, size_t n,
+                           double *restrict raw, st_v8 *sum)
 {
-    const st_logistic *in = j->in;
-    double sum = 0, target[BLOCK + ST_LANES] = {0};
-    memcpy(target, in->target + at, n * sizeof *target);
     for (size_t r = 0; r < n; r += ST_LANES) {
-        st_v8 z, y, zero = {0};
+        st_v8 z, y, w, zero = {0};
         st_v8_load(&z, raw + r);
         st_v8_load(&y, target + r);
+        st_v8_load(&w, weight + r);
         st_m8 negative = z < 0.0;
         st_v8 minus = -z, below, above;
         choose(&below, &negative, &z, &minus); /* -|z| */
         choose(&above, &negative, &zero, &z);
         exp8(&below);
-        st_v8 one = below + 1.0, error = below - (one - 1.0), log = one, p = 1.0 / one;
+        st_v8 one = below + 1.0, error = below - (one - 1.0), log = one, p = 1.0 / one, q = below * p;
         log8(&log);
-        log += error / one;
-        st_v8 loss = log + (above - y * z), q = below / one;
+        log += error * p;
+        *sum += w * (log + (above - y * z));
         choose(&p, &negative, &q, &p);
-        p -= y;
-        for (size_t i = 0; i < ST_LANES && r + i < n; i++) {
-            double w = in->weight ? in->weight[at + r + i] : 1.0;
-            sum += w * loss[i];
-            raw[r + i] = w * p[i];
-        }
+        p = w * (p - y);
+        st_v8_store(raw + r, &p);
     }
-    return sum;
 }
 
 /* Several classes: the same, with the largest value taken out before exp. */
-ST_INLINE double many_classes(const job *j, size_t at, size_t n, double *restrict raw)
+ST_INLINE void many_classes(const double *restrict target, const double *restrict weight, size_t n, size_t k,
+                            double *restrict raw, st_v8 *sum)
 {
-    const st_logistic *in = j->in;
-    size_t k = j->k;
-    double sum = 0;
-    for (size_t r = 0; r < n; r++) {
-        double *z = raw + r * k, top = z[0], total = 0, w = in->weight ? in->weight[at + r] : 1.0;
-        size_t y = (size_t)in->target[at + r], c;
-        for (c = 1; c < k; c++)
-            if (z[c] > top) top = z[c];
-        double own = z[y] - top;
-        for (c = 0; c < k; c++)
-            z[c] -= top;
-        st_v8 v;
-        for (c = 0; c + ST_LANES <= k; c += ST_LANES) {
-            st_v8_load(&v, z + c);
-            exp8(&v);
-            st_v8_store(z + c, &v);
+    for (size_t r = 0; r < n; r += ST_LANES, raw += ST_LANES) {
+        st_v8 top, y, w, z, own = {0}, total = {0}, one = (st_v8){0} + 1.0, zero = {0};
+        st_v8_load(&y, target + r);
+        st_v8_load(&w, weight + r);
+        st_v8_load(&top, raw);
+        for (size_t c = 1; c < k; c++) {
+            st_v8_load(&z, raw + c * BLOCK);
+            st_m8 more = z > top;
+            choose(&top, &more, &z, &top);
         }
-        if (c < k) {
-            v = (st_v8){0};
-            memcpy(&v, z + c, (k - c) * sizeof *z);
-            exp8(&v);
-            memcpy(z + c, &v, (k - c) * sizeof *z);
-        }
-        for (c = 0; c < k; c++)
-            total += z[c];
-        v = (st_v8){0} + total;
-        log8(&v);
-        sum += w * (v[0] - own);
-        for (c = 0; c < k; c++)
-            z[c] = w * (z[c] / total - (c == y ? 1.0 : 0.0));
-    }
-    return sum;
-}
-
-/* gradient += rows' raw, one row after the other, four with one load of the gradient. */
-ST_INLINE void backwards(const job *j, const double *const *row, size_t n, const double *restrict raw,
-                         double *restrict gradient)
-{
-    size_t p = j->p, k = j->k;
-    for (size_t r = 0; r < n; r += 4) {
-        const double *x0 = row[r], *x1 = row[r + 1], *x2 = row[r + 2], *x3 = row[r + 3];
         for (size_t c = 0; c < k; c++) {
-            double *g = gradient + c * (p + 1);
-            double g0 = raw[r * k + c], g1 = raw[(r + 1) * k + c], g2 = raw[(r + 2) * k + c],
-                   g3 = raw[(r + 3) * k + c];
-            size_t i = 0;
-            st_v8 s, x;
-            for (; i + ST_LANES <= p; i += ST_LANES) {
-                st_v8_load(&s, g + i);
-                st_v8_load(&x, x0 + i);
-                s += g0 * x;
-                st_v8_load(&x, x1 + i);
-                s += g1 * x;
-                st_v8_load(&x, x2 + i);
-                s += g2 * x;
-                st_v8_load(&x, x3 + i);
-                s += g3 * x;
-                st_v8_store(g + i, &s);
-            }
-            for (; i < p; i++)
-                g[i] = (((g[i] + g0 * x0[i]) + g1 * x1[i]) + g2 * x2[i]) + g3 * x3[i];
-            g[p] = (((g[p] + g0) + g1) + g2) + g3;
+            st_v8_load(&z, raw + c * BLOCK);
+            z -= top;
+            st_m8 is = y == (double)c;
+            choose(&own, &is, &z, &own);
+            exp8(&z);
+            total += z;
+            st_v8_store(raw + c * BLOCK, &z);
         }
+        one /= total;
+        for (size_t c = 0; c < k; c++) {
+            st_v8_load(&z, raw + c * BLOCK);
+            st_m8 is = y == (double)c;
+            st_v8 off = zero + 1.0;
+            choose(&off, &is, &off, &zero);
+            z = w * (z * one - off);
+            st_v8_store(raw + c * BLOCK, &z);
+        }
+        log8(&total);
+        *sum += w * (total - own);
     }
 }
 
-ST_CLONES static void rows_of_chunk(const job *j, size_t begin, size_t end, double *restrict room,
-                                    double *restrict sums)
+/* All that happens to the rows of a chunk; `classes` takes up to `most` classes there or back. */
+ST_INLINE void rows_of_chunk(const job *j, size_t begin, size_t end, double *restrict room,
+                             double *restrict sums, size_t most,
+                             void (*classes)(strip *, size_t, bool, const double *, double *, double *))
 {
     const st_dense *x = &j->in->x;
-    double *raw = room, *wide = room + (BLOCK + ST_LANES) * j->k;
-    const double *row[BLOCK + 4];
-    for (size_t at = begin; at < end; at += BLOCK) {
-        size_t n = end - at < BLOCK ? end - at : BLOCK, padded = (n + 3) / 4 * 4;
-        for (size_t r = 0; r < n; r++) {
-            const char *p = x->data + (ptrdiff_t)(at + r) * x->row;
-            if (x->type == ST_F64)
-                row[r] = (const double *)(const void *)p;
-            else {
-                double *to = wide + r * j->p;
-                const float *from = (const float *)(const void *)p;
-                for (size_t i = 0; i < j->p; i++)
-                    to[i] = (double)from[i];
-                row[r] = to;
-            }
+    double *raw = room, *target = raw + j->k * BLOCK, *weight = target + BLOCK, *wide = weight + BLOCK;
+    const double *row[BLOCK];
+    strip s = {.row = row, .vectors = j->vectors, .pitch = j->pitch, .last = j->last};
+    st_v8 sum = {0};
+    size_t width = j->p * (x->type == ST_F64 ? sizeof(double) : sizeof(float));
+    bool dense = x->row > 0 && (size_t)x->row < 2 * width;
+    for (size_t at = begin; at < end; at += j->block) {
+        size_t n = end - at < j->block ? end - at : j->block;
+        s.rows = (n + GROUP - 1) / GROUP * GROUP;
+        for (size_t r = 0; r < s.rows; r++) {
+            /* rows beyond the last are the last one again, without weight */
+            size_t i = at + (r < n ? r : n - 1);
+            const char *p = x->data + (ptrdiff_t)i * x->row;
+            target[r] = j->in->target[i];
+            weight[r] = r >= n ? 0 : j->in->weight ? j->in->weight[i] : 1;
+            row[r] = (const double *)(const void *)p;
+            if (!j->copied) continue;
+            double *to = wide + r * j->vectors * ST_LANES;
+            for (size_t c = 0; c < j->p; c++)
+                to[c] = x->type == ST_F64 ? row[r][c] : (double)((const float *)(const void *)p)[c];
+            row[r] = to;
         }
-        for (size_t r = n; r < padded; r++)
-            row[r] = row[n - 1];
-        products(j, row, padded, raw);
-        memset(raw + padded * j->k, 0, ST_LANES * sizeof *raw); /* two_classes reads eight at a time */
-        sums[j->k * (j->p + 1)] += j->k == 1 ? two_classes(j, at, n, raw) : many_classes(j, at, n, raw);
-        memset(raw + n * j->k, 0, (padded - n) * j->k * sizeof *raw);
-        backwards(j, row, padded, raw, sums);
+        s.next = x->data + (ptrdiff_t)(at + n) * x->row;
+        s.step = dense && at + n < end ? ST_LINE : 0;
+        if (s.step == 0) s.next = (const char *)row[0];
+        for (size_t c = 0; c < j->k; c += most)
+            classes(&s, j->k - c < most ? j->k - c : most, false, j->coef + c * j->pitch, raw + c * BLOCK,
+                    NULL);
+        if (j->k == 1)
+            two_classes(target, weight, s.rows, raw, &sum);
+        else
+            many_classes(target, weight, s.rows, j->k, raw, &sum);
+        for (size_t c = 0; c < j->k; c += most)
+            classes(&s, j->k - c < most ? j->k - c : most, true, NULL, raw + c * BLOCK, sums + c * j->pitch);
     }
+    sums[j->k * j->pitch] = st_v8_sum(&sum);
+}
+
+#define LEVEL(name, attribute, most)                                                                         \
+    attribute static void name(const job *j, size_t begin, size_t end, double *room, double *sums)           \
+    {                                                                                                        \
+        rows_of_chunk(j, begin, end, room, sums, most, name##_classes);                                      \
+    }
+
+CLASSES(base_1, , 1, 2, 2, 2)
+static void rows_base_classes(strip *s, size_t n, bool back, const double *coef, double *raw, double *g)
+{
+    (void)n;
+    base_1(s, back, coef, raw, g);
+}
+LEVEL(rows_base, , 1)
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(ST_BASELINE)
+#define AVX2 __attribute__((target("avx2")))
+#define AVX512 __attribute__((target("avx512f,avx512dq,avx512vl")))
+CLASSES(avx2_1, AVX2, 1, 4, 6, 2)
+CLASSES(avx2_2, AVX2, 2, 2, 3, 2)
+CLASSES(avx2_3, AVX2, 3, 2, 2, 1)
+AVX2 static void rows_avx2_classes(strip *s, size_t n, bool back, const double *coef, double *raw, double *g)
+{
+    (n == 1 ? avx2_1 : n == 2 ? avx2_2 : avx2_3)(s, back, coef, raw, g);
+}
+LEVEL(rows_avx2, AVX2, 3)
+CLASSES(avx512_1, AVX512, 1, 8, 8, 2)
+CLASSES(avx512_2, AVX512, 2, 8, 8, 2)
+CLASSES(avx512_3, AVX512, 3, 4, 7, 2)
+CLASSES(avx512_4, AVX512, 4, 4, 5, 2)
+CLASSES(avx512_5, AVX512, 5, 4, 5, 2)
+AVX512 static void rows_avx512_classes(strip *s, size_t n, bool back, const double *coef, double *raw,
+                                       double *g)
+{
+    (n == 1   ? avx512_1
+     : n == 2 ? avx512_2
+     : n == 3 ? avx512_3
+     : n == 4 ? avx512_4
+              : avx512_5)(s, back, coef, raw, g);
+}
+LEVEL(rows_avx512, AVX512, 5)
+#endif
+
+static void choose_level(job *j)
+{
+    j->rows = rows_base;
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(ST_BASELINE)
+    if (__builtin_cpu_supports("avx2")) j->rows = rows_avx2;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        j->rows = rows_avx512;
+#endif
 }
 
 static void chunk(void *ud, size_t c, unsigned worker)
 {
     const job *j = ud;
-    size_t n = j->in->x.rows, size = j->k * (j->p + 1) + 1;
+    size_t n = j->in->x.rows, size = j->k * j->pitch + ST_LANES;
     double *sums = j->sums + c * size;
-    double *room = j->room + (size_t)worker * ((BLOCK + ST_LANES) * j->k + BLOCK * j->p);
     memset(sums, 0, size * sizeof *sums);
-    rows_of_chunk(j, st_block_at(n, c, j->chunks), st_block_at(n, c + 1, j->chunks), room, sums);
+    j->rows(j, st_block_at(n, c, j->chunks), st_block_at(n, c + 1, j->chunks),
+            j->room + (size_t)worker * j->room_each, sums);
+}
+
+/* Coefficients in vectors; those that the last one shares with the one before are zeros there. */
+static void lay_out(job *j, const double *coef)
+{
+    size_t shared = (j->vectors - 1) * ST_LANES - j->last;
+    memset(j->coef, 0, j->k * j->pitch * sizeof *j->coef);
+    for (size_t c = 0; c < j->k; c++) {
+        const double *from = coef + c * (j->p + 1);
+        double *to = j->coef + c * j->pitch;
+        for (size_t i = 0; i < j->p; i++)
+            to[i < (j->vectors - 1) * ST_LANES ? i : i + shared] = from[i];
+        to[j->vectors * ST_LANES] = from[j->p];
+    }
+}
+
+static void hand_out(const job *j, double *gradient)
+{
+    size_t shared = (j->vectors - 1) * ST_LANES - j->last;
+    for (size_t c = 0; c < j->k; c++) {
+        const double *from = j->sums + c * j->pitch;
+        double *to = gradient + c * (j->p + 1);
+        for (size_t i = 0; i < j->p; i++)
+            to[i] = from[i < (j->vectors - 1) * ST_LANES ? i : i + shared];
+        to[j->p] = j->in->intercept ? from[j->vectors * ST_LANES] : 0;
+    }
 }
 
 int st_logistic_loss(const st_alloc *a, const st_logistic *in, const double *coef, unsigned threads,
                      double *loss, double *gradient)
 {
-    job j = {.in = in, .coef = coef, .p = in->x.cols, .k = in->classes};
-    size_t size = j.k * (j.p + 1) + 1;
+    job j = {.in = in, .p = in->x.cols, .k = in->classes};
+    j.copied = in->x.type == ST_F32 || j.p < ST_LANES;
+    j.vectors = j.p > 0 ? (j.p + ST_LANES - 1) / ST_LANES : 1;
+    j.last = j.copied ? (j.vectors - 1) * ST_LANES : j.p - ST_LANES;
+    j.pitch = (j.vectors + 1) * ST_LANES;
+    j.block = BLOCK_BYTES / (j.vectors * ST_LANES * sizeof(double)) / GROUP * GROUP;
+    j.block = j.block < GROUP ? GROUP : j.block > BLOCK ? BLOCK : j.block;
     j.chunks = st_blocks(in->x.rows, LEAST_ROWS, MOST_CHUNKS);
+    j.room_each = (j.k + 2) * BLOCK + (j.copied ? j.block * j.vectors * ST_LANES : 0);
+    choose_level(&j);
     if (threads < 1) threads = 1;
     if (threads > ST_MAX_THREADS) threads = ST_MAX_THREADS;
     if (threads > j.chunks) threads = (unsigned)j.chunks;
-    j.sums = st_mem_new(a, j.chunks * size * sizeof(double));
-    j.room = st_mem_new(a, threads * ((BLOCK + ST_LANES) * j.k + BLOCK * j.p) * sizeof(double));
-    int rc = j.sums && j.room ? ST_OK : ST_ENOMEM;
-    if (rc == ST_OK) {
-        st_parallel(threads, j.chunks, chunk, &j);
-        for (size_t c = 1; c < j.chunks; c++)
-            for (size_t i = 0; i < size; i++)
-                j.sums[i] += j.sums[c * size + i];
-        *loss = j.sums[size - 1];
-        memcpy(gradient, j.sums, (size - 1) * sizeof *gradient);
-        for (size_t c = 0; c < j.k && !in->intercept; c++)
-            gradient[c * (j.p + 1) + j.p] = 0;
-    }
-    st_mem_free(a, j.sums);
-    st_mem_free(a, j.room);
-    return rc;
+    size_t size = j.k * j.pitch + ST_LANES;
+    /* vectors on cache lines */
+    size_t n_sums = j.chunks * size, n_room = threads * j.room_each;
+    void *block = st_mem_new(a, (n_sums + n_room + j.k * j.pitch) * sizeof(double) + sizeof(st_v8));
+    if (!block) return ST_ENOMEM;
+    j.sums = (double *)(((uintptr_t)block + sizeof(st_v8) - 1) / sizeof(st_v8) * sizeof(st_v8));
+    j.coef = j.sums + n_sums;
+    j.room = j.coef + j.k * j.pitch;
+    memset(j.room, 0, n_room * sizeof *j.room); /* copied rows are padded with zeros */
+    lay_out(&j, coef);
+    st_parallel(threads, j.chunks, chunk, &j);
+    for (size_t c = 1; c < j.chunks; c++)
+        for (size_t i = 0; i <= j.k * j.pitch; i++)
+            j.sums[i] += j.sums[c * size + i];
+    *loss = j.sums[j.k * j.pitch];
+    hand_out(&j, gradient);
+    st_mem_free(a, block);
+    return ST_OK;
 }

@@ -34,9 +34,9 @@ _FLOATS = (np.float64, np.float32)
 MOST_COLUMNS = 512
 MOST_UNKNOWNS = 256
 
-# For Ridge the product is all there is to save: one thread, 20,000 rows of 300 columns take 0.9 to 1.1 times as
-# long as the original, of 110 columns 0.6 to 0.9 times.
-RIDGE_COLUMNS = 200
+# For Ridge the product is all there is to save: one thread, 20,000 rows of 300 columns take 0.7 times as long as
+# the original, of 500 columns 0.9 times.
+RIDGE_COLUMNS = 400
 
 # Condition of X'X up to which normal equations keep eight digits.
 BEST_CONDITION = 1e7
