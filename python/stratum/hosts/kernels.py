@@ -43,15 +43,20 @@ _KERNELS = {
     "LinearRegression": ("sklearn.linear_model", False),
     "LogisticRegression": ("sklearn.linear_model", False),
     "MinMaxScaler": ("sklearn.preprocessing", True),
+    "OneHotEncoder": ("sklearn.preprocessing", True),
+    "OrdinalEncoder": ("sklearn.preprocessing", True),
     "PolynomialFeatures": ("sklearn.preprocessing", True),
     "Ridge": ("sklearn.linear_model", False),
     "RobustScaler": ("sklearn.preprocessing", False),
     "SimpleImputer": ("sklearn.impute", False),
     "StandardScaler": ("sklearn.preprocessing", False),
     "StringEncoder": ("skrub", True),
+    "TargetEncoder": ("sklearn.preprocessing", True),
     "TfidfTransformer": ("sklearn.feature_extraction.text", True),
     "TfidfVectorizer": ("sklearn.feature_extraction.text", True),
 }
+# Methods that these originals inherit and their native classes have: what the fit has read, the transform keeps.
+_INHERITED = {"OneHotEncoder": "fit_transform", "OrdinalEncoder": "fit_transform"}
 # Below, handing the fitted state to a native twin takes longer than what it saves (measured: a row by
 # StringEncoder 40 microseconds more).
 FEW_ROWS = 100
@@ -134,6 +139,8 @@ def _replace(name: str, original: type, identical: bool) -> None:
 
     for method in _METHODS:
         plain = vars(original).get(method)
+        if plain is None and _INHERITED.get(name) == method:
+            plain = getattr(original, method)
         if plain is not None:
             setattr(original, method, replaced(method, plain))
 
