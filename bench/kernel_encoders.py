@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import skrub
 from sklearn import preprocessing
+from skrub.core import RejectColumn
 
 from stratum import native
 
@@ -35,6 +37,32 @@ def _integers(rows: int) -> pd.DataFrame:
     return pd.DataFrame(np.random.default_rng(0).integers(0, 20, (rows, 3)), columns=list("abc"))
 
 
+def _dates(distinct: int, fmt: str = "%Y-%m-%d %H:%M") -> Callable[[int], pd.Series]:
+    def make(rows: int) -> pd.Series:
+        minutes = 720 * np.random.default_rng(0).integers(0, distinct, rows)
+        return pd.Series(pd.DatetimeIndex(minutes.astype("M8[m]").astype("M8[us]")).strftime(fmt), dtype="str", name="d")
+
+    return make
+
+
+def _words(rows: int) -> pd.Series:
+    return _strings(1000)(rows)["a"]
+
+
+def _reads(module: Any) -> Callable[[Any], Any]:
+    def run(column: pd.Series) -> Any:
+        try:
+            return module.ToDatetime().fit_transform(column)
+        except RejectColumn:
+            return None
+
+    return run
+
+
+def _times(rows: int) -> pd.Series:
+    return pd.to_datetime(_dates(10_000)(rows), format="%Y-%m-%d %H:%M")
+
+
 def _pair(name: str, **parameters: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     def run(module: Any, data: Any) -> Any:
         return getattr(module, name)(**parameters).fit_transform(*(data if isinstance(data, tuple) else (data,)))
@@ -55,4 +83,11 @@ CASES = [
     Case("OrdinalEncoder, integers", _integers, *_pair("OrdinalEncoder")),
     Case("TargetEncoder, 1,000 strings", _with_target(_strings(1000)), *_pair("TargetEncoder"), target=4),
     Case("TargetEncoder, 1,000 strings, 3 classes", _with_target(_strings(1000), 3), *_pair("TargetEncoder")),
-]
+    Case("ToDatetime, 10,000 ISO dates", _dates(10_000), _reads(skrub), _reads(native), target=5),
+    Case("ToDatetime, days first", _dates(10_000, "%d/%m/%Y"), _reads(skrub), _reads(native)),
+    Case("ToDatetime, no dates", _words, _reads(skrub), _reads(native), target=5),
+    Case(
+        "DatetimeEncoder", _times, lambda column: skrub.DatetimeEncoder().fit_transform(column),
+        lambda column: native.DatetimeEncoder().fit_transform(column), target=5,
+    ),
+]  # fmt: skip

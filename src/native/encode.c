@@ -45,45 +45,48 @@ static inline int number(st_terms *t, line *lines, const uint8_t *p, size_t len,
 
 static inline bool is_null(const uint8_t *bits, int64_t i) { return bits && !(bits[i >> 3] >> (i & 7) & 1); }
 
+/* What is done with a row's string; NULL: a null. */
+typedef int (*row_fn)(void *ud, int64_t row, const uint8_t *p, size_t len);
+
 /* Strings between offsets of one type. */
 #define BETWEEN(T)                                                                                           \
     for (int64_t r = 0; r < array->length; r++) {                                                            \
-        const T *off = (const T *)array->buffers[1] + array->offset;                                         \
-        if (is_null(bits, array->offset + r)) {                                                              \
-            codes[r] = ST_NO_CODE;                                                                           \
-            ++*n_nulls;                                                                                      \
-            continue;                                                                                        \
-        }                                                                                                    \
-        ST_TRY(number(t, lines, (const uint8_t *)array->buffers[2] + off[r], (size_t)(off[r + 1] - off[r]),  \
-                      most, &codes[r]));                                                                     \
+        const T *off = (const T *)array->buffers[1] + array->offset + r;                                     \
+        if (is_null(bits, array->offset + r))                                                                \
+            ST_TRY(row(ud, r, NULL, 0));                                                                     \
+        else                                                                                                 \
+            ST_TRY(row(ud, r, text + off[0], (size_t)(off[1] - off[0])));                                    \
     }
 
-static int read_rows(st_terms *t, line *lines, const struct ArrowSchema *schema, const struct ArrowArray *array,
-                     size_t most, uint32_t *codes, size_t *n_nulls)
+/* (Inlined with its `row` into each of the two loops.) */
+static inline __attribute__((always_inline)) int
+each_row(const struct ArrowSchema *schema, const struct ArrowArray *array, row_fn row, void *ud)
 {
+    if (schema->dictionary) return ST_EUNSUPPORTED;
     const uint8_t *bits = array->null_count == 0 ? NULL : array->buffers[0];
     if (strcmp(schema->format, "U") == 0) {
+        const uint8_t *text = array->buffers[2] ? array->buffers[2] : (const uint8_t *)"";
         BETWEEN(int64_t)
     } else if (strcmp(schema->format, "u") == 0) {
+        const uint8_t *text = array->buffers[2] ? array->buffers[2] : (const uint8_t *)"";
         BETWEEN(int32_t)
     } else if (strcmp(schema->format, "vu") == 0) {
         /* 16 bytes: length; up to 12 bytes, or 4 bytes, number of the buffer, offset in it */
         for (int64_t r = 0; r < array->length; r++) {
-            if (is_null(bits, array->offset + r)) {
-                codes[r] = ST_NO_CODE;
-                ++*n_nulls;
-                continue;
-            }
             const uint8_t *view = (const uint8_t *)array->buffers[1] + 16 * (array->offset + r),
                           *p = view + 4;
             int32_t len, which, at;
+            if (is_null(bits, array->offset + r)) {
+                ST_TRY(row(ud, r, NULL, 0));
+                continue;
+            }
             memcpy(&len, view, 4);
             if (len > 12) {
                 memcpy(&which, view + 8, 4);
                 memcpy(&at, view + 12, 4);
                 p = (const uint8_t *)array->buffers[2 + which] + at;
             }
-            ST_TRY(number(t, lines, p, (size_t)len, most, &codes[r]));
+            ST_TRY(row(ud, r, p, (size_t)len));
         }
     } else {
         return ST_EUNSUPPORTED;
@@ -91,15 +94,50 @@ static int read_rows(st_terms *t, line *lines, const struct ArrowSchema *schema,
     return ST_OK;
 }
 
+typedef struct numbering {
+    st_terms *t;
+    line *lines;
+    size_t most, n_nulls;
+    uint32_t *codes;
+} numbering;
+
+static inline int number_row(void *ud, int64_t row, const uint8_t *p, size_t len)
+{
+    numbering *w = ud;
+    if (p) return number(w->t, w->lines, p, len, w->most, &w->codes[row]);
+    w->codes[row] = ST_NO_CODE;
+    w->n_nulls++;
+    return ST_OK;
+}
+
 int st_encode_arrow(st_terms *t, const struct ArrowSchema *schema, const struct ArrowArray *array,
                     size_t most, uint32_t *codes, size_t *n_nulls)
 {
-    if (schema->dictionary) return ST_EUNSUPPORTED;
     size_t size = sizeof(line) << LINE_BITS;
-    line *lines = st_mem_new(t->a, size);
-    if (!lines) return ST_ENOMEM;
-    memset(lines, 0xFF, size);
-    int rc = read_rows(t, lines, schema, array, most, codes, n_nulls);
-    st_mem_free(t->a, lines);
+    numbering w = {t, st_mem_new(t->a, size), most, 0, codes};
+    if (!w.lines) return ST_ENOMEM;
+    memset(w.lines, 0xFF, size);
+    int rc = each_row(schema, array, number_row, &w);
+    st_mem_free(t->a, w.lines);
+    *n_nulls += w.n_nulls;
     return rc;
+}
+
+typedef struct dating {
+    const st_date_layout *layout;
+    int64_t *out;
+} dating;
+
+static inline int date_row(void *ud, int64_t row, const uint8_t *p, size_t len)
+{
+    dating *w = ud;
+    w->out[row] = ST_NO_DATE;
+    return !p || st_date_read(w->layout, p, len, &w->out[row]) ? ST_OK : ST_EUNSUPPORTED;
+}
+
+int st_encode_arrow_dates(const st_date_layout *layout, const struct ArrowSchema *schema,
+                          const struct ArrowArray *array, int64_t *out)
+{
+    dating w = {layout, out};
+    return each_row(schema, array, date_row, &w);
 }

@@ -1,4 +1,5 @@
-/* encode.h - the strings of an Arrow column, numbered; private to the library and the extension.
+/* encode.h - the strings of an Arrow column, numbered or read as dates; private to the library and the
+ * extension.
  *
  * Unlike st_column (text.h) a missing value is none of the strings, and rows are written where the caller
  * wants them: what categories need and n-grams do not.
@@ -10,6 +11,7 @@
 #define ST_NATIVE_ENCODE_H
 
 #include "kernels/encode.h"
+#include "kernels/encode_dates.h"
 #include "native/text.h"
 
 /* The numbers of the rows of an array of strings (u, U, vu), by first sight in all arrays that went into the
@@ -17,5 +19,10 @@
  * more than `most` strings. */
 int st_encode_arrow(st_terms *strings, const struct ArrowSchema *schema, const struct ArrowArray *array,
                     size_t most, uint32_t *codes, size_t *n_nulls) ST_USE;
+
+/* The dates of the rows in microseconds since 1970, ST_NO_DATE for null.  ST_EUNSUPPORTED: another type, or a
+ * text that is no date in this layout. */
+int st_encode_arrow_dates(const st_date_layout *layout, const struct ArrowSchema *schema,
+                          const struct ArrowArray *array, int64_t *out) ST_USE;
 
 #endif

@@ -141,6 +141,105 @@ static void test_rows(void)
     CHECK(bytes[0] == 5 && bytes[2] == 7);
 }
 
+static int64_t read_date(const char *format, const char *words)
+{
+    st_date_layout layout;
+    int64_t us = 77;
+    CHECK(st_date_layout_read(&layout, format, strlen(format)));
+    return st_date_read(&layout, (const uint8_t *)words, strlen(words), &us) ? us : -77;
+}
+
+static void test_dates(void)
+{
+    static const char *const refused[] = {
+        "%Y-%m", "%Y-%m-%d %z", "%Y-%m-%d %", "%Y-%m-%d %Y", "%Y%m%d\xC3", "%y-%m-%d", ""};
+    st_date_layout layout;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        CHECK(!st_date_layout_read(&layout, refused[i], strlen(refused[i])));
+    char many[80] = "%Y%m%d";
+    memset(many + 6, '-', 70);
+    CHECK(!st_date_layout_read(&layout, many, strlen(many)));
+    CHECK_INT(read_date("%Y-%m-%d", "1970-01-01"), 0);
+    CHECK_INT(read_date("%d/%m/%Y %H:%M:%S", "29/02/2000 23:59:58"), INT64_C(951868798000000));
+    CHECK_INT(read_date("%Y%m%d", "00010101"), INT64_C(-62135596800000000));
+    CHECK_INT(read_date("%Y%m%d", "99991231"), INT64_C(253402214400000000));
+    static const char *const wrong[] = {"1970-01-1",  "1970-01-010", "1970-13-01", "1970-00-01", "1970-01-32",
+                                        "1970-04-31", "1900-02-29",  "1970-02-00", "0000-01-01", "1970/01/01",
+                                        "197a-01-01", "a970-01-01",  "",           "1970-01-0:"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        CHECK_INT(read_date("%Y-%m-%d", wrong[i]), -77);
+    CHECK_INT(read_date("%Y-%m-%d %H", "1970-01-01 24"), -77);
+    CHECK_INT(read_date("%Y-%m-%d %M", "1970-01-01 60"), -77);
+    CHECK_INT(read_date("%Y-%m-%d %S", "1970-01-01 59"), 59000000);
+}
+
+/* Every day of some centuries, forwards, against a calendar that counts. */
+static void test_parts(void)
+{
+    enum { DAYS = 300000 };
+    static const int lengths[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    static const st_date_part parts[] = {ST_YEAR,        ST_MONTH,      ST_DAY,          ST_WEEKDAY,
+                                         ST_DAY_OF_YEAR, ST_HOUR,       ST_MINUTE,       ST_SECOND,
+                                         ST_MICROSECOND, ST_NANOSECOND, ST_TOTAL_SECONDS};
+    int64_t *times = malloc(DAYS * sizeof *times);
+    float *out = malloc(DAYS * 11 * sizeof *out), *twice = malloc(DAYS * 11 * sizeof *out);
+    int64_t first = read_date("%Y-%m-%d", "1499-01-01") / 1000000 / 86400;
+    for (int64_t d = 0; d < DAYS; d++)
+        times[d] = (first + d) * 86400 + 3600 * (d % 24) + 60 * (d % 60) + d % 59;
+    times[7] = ST_NO_DATE;
+    st_dates_parts(DAYS, times, 1, 11, parts, out, 1);
+    st_dates_parts(DAYS, times, 1, 11, parts, twice, 3);
+    CHECK(memcmp(out, twice, DAYS * 11 * sizeof *out) == 0);
+    int year = 1499, month = 0, day = 1, of_year = 1, weekday = 7;
+    for (int64_t d = 0; d < DAYS; d++) {
+        const float *o = out + d;
+        if (d == 7)
+            for (size_t k = 0; k < 11; k++)
+                CHECK(isnan(o[k * DAYS]));
+        else
+            CHECK(o[0] == (float)year && o[DAYS] == (float)month + 1 && o[2 * DAYS] == (float)day &&
+                  o[3 * DAYS] == (float)weekday && o[4 * DAYS] == (float)of_year &&
+                  o[5 * DAYS] == (float)(d % 24) && o[6 * DAYS] == (float)(d % 60) &&
+                  o[7 * DAYS] == (float)(d % 59) && o[8 * DAYS] == 0 && o[10 * DAYS] == (float)times[d]);
+        bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+        weekday = weekday % 7 + 1;
+        of_year++;
+        if (++day > lengths[month] + (month == 1 && leap)) {
+            day = 1;
+            if (++month == 12) month = 0, year++, of_year = 1;
+        }
+    }
+    static const int64_t small[] = {-1, 1, INT64_MAX, INT64_MIN + 1};
+    static const st_date_part some[] = {ST_YEAR, ST_MICROSECOND, ST_NANOSECOND};
+    st_dates_parts(2, small, 1000000000, 3, some, out, 1);
+    CHECK(out[0] == 1969 && out[1] == 1970 && out[2] == 999999 && out[3] == 0 && out[4] == 999 &&
+          out[5] == 1);
+    for (int64_t unit = 1; unit <= 1000000; unit *= 1000)
+        st_dates_parts(4, small, unit, 3, some, out, 1);
+    static const int64_t nights[] = {0, 86400, ST_NO_DATE, -172800, 5};
+    CHECK(st_dates_midnight(4, nights, 1) && !st_dates_midnight(5, nights, 1));
+    free(times);
+    free(out);
+    free(twice);
+}
+
+static void test_arrow_dates(void)
+{
+    static const char bytes[] = "2020-01-011999-12-31";
+    static const int32_t off[] = {0, 10, 10, 20};
+    static const uint8_t valid[] = {5};
+    const void *buffers[] = {valid, off, bytes};
+    struct ArrowSchema schema = {.format = "u"};
+    struct ArrowArray array = {.length = 3, .null_count = -1, .n_buffers = 3, .buffers = buffers};
+    st_date_layout layout;
+    int64_t out[3];
+    CHECK(st_date_layout_read(&layout, "%Y-%m-%d", 8));
+    OK(st_encode_arrow_dates(&layout, &schema, &array, out));
+    CHECK(out[0] == INT64_C(1577836800000000) && out[1] == ST_NO_DATE && out[2] == INT64_C(946598400000000));
+    buffers[0] = NULL;
+    CHECK_INT(st_encode_arrow_dates(&layout, &schema, &array, out), ST_EUNSUPPORTED);
+}
+
 static int scenario(void)
 {
     static const int32_t off[] = {0, 1, 2, 3};
@@ -179,6 +278,9 @@ int main(void)
     RUN(test_numbers);
     RUN(test_arrow);
     RUN(test_rows);
+    RUN(test_dates);
+    RUN(test_parts);
+    RUN(test_arrow_dates);
     RUN(test_nomem);
     return 0;
 }

@@ -127,6 +127,87 @@ static PyObject *encode_arrow(PyObject *mod, PyObject *args)
     return result;
 }
 
+/* encode_dates(capsule of __arrow_c_stream__, format, out int64) -> whether all rows are null or dates in
+ * this format, which then are in `out`: microseconds since 1970, the least number for null */
+static PyObject *encode_dates(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *capsule;
+    const char *format;
+    Py_ssize_t len;
+    Py_buffer out;
+    if (!PyArg_ParseTuple(args, "Os#w*", &capsule, &format, &len, &out)) return NULL;
+    PyObject *result = NULL;
+    st_date_layout layout;
+    struct ArrowArrayStream *stream = PyCapsule_GetPointer(capsule, "arrow_array_stream");
+    if (stream && !st_date_layout_read(&layout, format, (size_t)len)) {
+        result = Py_NewRef(Py_False);
+    } else if (stream) {
+        int rc;
+        size_t at = 0, n = (size_t)out.len / 8;
+        struct ArrowSchema schema = {0};
+        /* the producer may need the GIL between arrays: it takes it itself */
+        Py_BEGIN_ALLOW_THREADS rc = stream->get_schema(stream, &schema) == 0 ? ST_OK : ST_EHOST;
+        while (rc == ST_OK) {
+            struct ArrowArray array = {0};
+            if (stream->get_next(stream, &array) != 0) rc = ST_EHOST;
+            if (rc != ST_OK || !array.release) break;
+            if (array.length < 0 || (size_t)array.length > n - at)
+                rc = ST_EINVAL;
+            else
+                rc = st_encode_arrow_dates(&layout, &schema, &array, (int64_t *)out.buf + at);
+            at += (size_t)array.length;
+            array.release(&array);
+        }
+        if (schema.release) schema.release(&schema);
+        if (rc == ST_OK && at != n) rc = ST_EINVAL;
+        Py_END_ALLOW_THREADS if (rc == ST_OK || declines(rc)) result = PyBool_FromLong(rc == ST_OK);
+        else encode_raise(rc);
+    }
+    PyBuffer_Release(&out);
+    return result;
+}
+
+/* date_parts(times int64, units of a second, parts as bytes, out float32, threads) */
+static PyObject *date_parts(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    Py_buffer times, names, out;
+    long long per_second;
+    unsigned threads;
+    if (!PyArg_ParseTuple(args, "y*Ly*w*I", &times, &per_second, &names, &out, &threads)) return NULL;
+    size_t n = (size_t)times.len / 8, k = (size_t)names.len;
+    st_date_part parts[16];
+    bool ok = (k > 0 && k <= 16 && (size_t)out.len / 4 / k >= n) || refuse("parts");
+    ok = ok && ((per_second > 0 && per_second <= 1000000000) || refuse("units"));
+    for (size_t i = 0; ok && i < k; i++) {
+        parts[i] = (st_date_part)((const uint8_t *)names.buf)[i];
+        if (((const uint8_t *)names.buf)[i] > ST_DAY_OF_YEAR) ok = refuse("parts");
+    }
+    if (ok) {
+        Py_BEGIN_ALLOW_THREADS st_dates_parts(n, times.buf, per_second, k, parts, out.buf, threads);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&times);
+    PyBuffer_Release(&names);
+    PyBuffer_Release(&out);
+    if (!ok) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* date_midnight(times int64, units of a second) -> whether there is no other time of day */
+static PyObject *date_midnight(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    Py_buffer times;
+    long long per_second;
+    if (!PyArg_ParseTuple(args, "y*L", &times, &per_second)) return NULL;
+    bool ok = (per_second > 0 && per_second <= 1000000000) || refuse("units");
+    bool midnight = ok && st_dates_midnight((size_t)times.len / 8, times.buf, per_second);
+    PyBuffer_Release(&times);
+    return ok ? PyBool_FromLong(midnight) : NULL;
+}
+
 enum { LINES = 1024 };
 
 typedef struct seen {
@@ -376,6 +457,9 @@ static PyMethodDef methods[] = {
     {"encode_numbers", encode_numbers, METH_VARARGS, "Number the distinct numbers of a column."},
     {"encode_arrow", encode_arrow, METH_VARARGS, "Number the distinct strings of an Arrow column."},
     {"encode_objects", encode_objects, METH_VARARGS, "Number the distinct objects of a column."},
+    {"encode_dates", encode_dates, METH_VARARGS, "Read the dates of an Arrow column."},
+    {"date_parts", date_parts, METH_VARARGS, "The parts of dates, as float32."},
+    {"date_midnight", date_midnight, METH_VARARGS, "Whether all times of day are midnight."},
     {"encode_count", encode_count, METH_VARARGS, "Rows of each code."},
     {"encode_take", encode_take, METH_VARARGS, "Values by code."},
     {"encode_dense", encode_dense, METH_VARARGS, "Set the ones of a one-hot matrix."},

@@ -37,6 +37,7 @@ from ..scripts import fronts
 _KERNELS = {
     "CleanNullStrings": ("skrub._clean_null_strings", True),
     "CountVectorizer": ("sklearn.feature_extraction.text", True),
+    "DatetimeEncoder": ("skrub", True),
     "ElasticNet": ("sklearn.linear_model", False),
     "HashingVectorizer": ("sklearn.feature_extraction.text", True),
     "Lasso": ("sklearn.linear_model", False),
@@ -54,9 +55,13 @@ _KERNELS = {
     "TargetEncoder": ("sklearn.preprocessing", True),
     "TfidfTransformer": ("sklearn.feature_extraction.text", True),
     "TfidfVectorizer": ("sklearn.feature_extraction.text", True),
+    "ToDatetime": ("skrub", True),
 }
-# Methods that these originals inherit and their native classes have: what the fit has read, the transform keeps.
-_INHERITED = {"OneHotEncoder": "fit_transform", "OrdinalEncoder": "fit_transform"}
+# Further methods: one that is inherited (what the fit has read the transform keeps), and one that the original's own
+# fit calls when it is to say itself that a column holds no dates.
+_FURTHER = {
+    "OneHotEncoder": "fit_transform", "OrdinalEncoder": "fit_transform", "ToDatetime": "_get_datetime_format",
+}  # fmt: skip
 # Below, handing the fitted state to a native twin takes longer than what it saves (measured: a row by
 # StringEncoder 40 microseconds more).
 FEW_ROWS = 100
@@ -139,10 +144,11 @@ def _replace(name: str, original: type, identical: bool) -> None:
 
     for method in _METHODS:
         plain = vars(original).get(method)
-        if plain is None and _INHERITED.get(name) == method:
-            plain = getattr(original, method)
         if plain is not None:
             setattr(original, method, replaced(method, plain))
+    further = _FURTHER.get(name)
+    if further is not None:
+        setattr(original, further, replaced(further, getattr(original, further)))
 
 
 def _few(args: tuple) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 _NAMES = {
     "CleanNullStrings": "cleaning",
     "CountVectorizer": "text",
+    "DatetimeEncoder": "dates",
     "ElasticNet": "linear",
     "HashingVectorizer": "text",
     "Lasso": "linear",
@@ -34,6 +35,7 @@ _NAMES = {
     "TargetEncoder": "encoders",
     "TfidfTransformer": "text",
     "TfidfVectorizer": "text",
+    "ToDatetime": "dates",
     "config_context": "_config",
 }
 
