@@ -124,6 +124,7 @@ def compare(ours: Any, theirs: Any, column: Any, others: list[Any]) -> bool:
         (a, *said), (b, *heard) = (outcome(lambda e=e: e.transform(other)) for e in (ours, theirs))
         assert said == heard
         same(a, b)
+    if len(column) == ROWS:
         same(pickle.loads(pickle.dumps(plain)).transform(column), theirs.transform(column))
     return True
 
@@ -196,7 +197,7 @@ DATETIMES = dict(datetimes())
 @pytest.mark.parametrize("name", DATETIMES)
 def test_parts(name: str) -> None:
     column = DATETIMES[name]
-    others = [DATETIMES["times us"], DATETIMES["few"], DATETIMES["UTC"]] if isinstance(column, pd.Series) else []
+    others = [DATETIMES["times us"], DATETIMES["UTC"]] if name in ("us", "UTC", "few") else []
     for given in (
         {}, {"resolution": "nanosecond", "add_weekday": True, "add_day_of_year": True}, {"resolution": None},
         {"resolution": None, "add_total_seconds": False}, {"resolution": "year", "add_total_seconds": False},

@@ -38,6 +38,7 @@ _KERNELS = {
     "CleanNullStrings": ("skrub._clean_null_strings", True),
     "CountVectorizer": ("sklearn.feature_extraction.text", True),
     "DatetimeEncoder": ("skrub", True),
+    "DropUninformative": ("skrub", True),
     "ElasticNet": ("sklearn.linear_model", False),
     "HashingVectorizer": ("sklearn.feature_extraction.text", True),
     "Lasso": ("sklearn.linear_model", False),
@@ -56,6 +57,7 @@ _KERNELS = {
     "TfidfTransformer": ("sklearn.feature_extraction.text", True),
     "TfidfVectorizer": ("sklearn.feature_extraction.text", True),
     "ToDatetime": ("skrub", True),
+    "ToFloat": ("skrub", True),
 }
 # Further methods: one that is inherited (what the fit has read the transform keeps), and one that the original's own
 # fit calls when it is to say itself that a column holds no dates.
@@ -129,7 +131,8 @@ def _replace(name: str, original: type, identical: bool) -> None:
             except Exception:
                 self.__dict__ = before
             # What is wrong with the input the library says, in its own words and frames.
-            return plain(self, *args, **kwargs)
+            telling = getattr(native_class(), "_telling", None)
+            return plain(self, *(args if telling is None else telling(self, args)), **kwargs)
 
         def by_twin(self: Any, args: tuple, kwargs: dict) -> Any:
             if not fits:

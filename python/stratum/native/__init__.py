@@ -18,6 +18,7 @@ _NAMES = {
     "CleanNullStrings": "cleaning",
     "CountVectorizer": "text",
     "DatetimeEncoder": "dates",
+    "DropUninformative": "checking",
     "ElasticNet": "linear",
     "HashingVectorizer": "text",
     "Lasso": "linear",
@@ -36,6 +37,7 @@ _NAMES = {
     "TfidfTransformer": "text",
     "TfidfVectorizer": "text",
     "ToDatetime": "dates",
+    "ToFloat": "checking",
     "config_context": "_config",
 }
 
