@@ -141,3 +141,45 @@ int st_encode_arrow_dates(const st_date_layout *layout, const struct ArrowSchema
     dating w = {layout, out};
     return each_row(schema, array, date_row, &w);
 }
+
+typedef struct looking {
+    const st_terms *some;
+    uint64_t lengths;  /* of the strings, up to 62; the last bit: longer ones */
+    uint64_t first[4]; /* which bytes they begin with */
+} looking;
+
+static inline uint64_t length_bit(size_t len) { return UINT64_C(1) << (len < 63 ? len : 63); }
+
+static inline bool is_space(uint8_t c) { return c == ' ' || (c >= 9 && c <= 13) || (c >= 28 && c <= 31); }
+
+/* Few strings are looked up: most have another length or begin with another byte. */
+static inline int look_row(void *ud, int64_t row, const uint8_t *p, size_t len)
+{
+    (void)row;
+    const looking *w = ud;
+    if (!p) return ST_OK;
+    if (len && (p[0] <= ' ' || p[0] >= 0x80)) {
+        size_t i = 0;
+        while (i < len && (is_space(p[i]) || p[i] >= 0x80))
+            i++;
+        if (i == len) return ST_ELIMIT;
+    }
+    if (!(w->lengths & length_bit(len)) || (len && !(w->first[p[0] >> 6] >> (p[0] & 63) & 1))) return ST_OK;
+    return st_terms_find(w->some, p, len) == ST_NO_TERM ? ST_OK : ST_ELIMIT;
+}
+
+int st_encode_arrow_among(const st_terms *some, const struct ArrowSchema *schema,
+                          const struct ArrowArray *array, bool *found)
+{
+    looking w = {.some = some};
+    for (size_t i = 0; i < some->n; i++) {
+        size_t len = (size_t)(some->off[i + 1] - some->off[i]);
+        uint8_t c = len ? some->bytes[some->off[i]] : 0;
+        w.lengths |= length_bit(len);
+        if (len) w.first[c >> 6] |= UINT64_C(1) << (c & 63);
+    }
+    int rc = each_row(schema, array, look_row, &w);
+    if (rc != ST_ELIMIT) return rc;
+    *found = true;
+    return ST_OK;
+}

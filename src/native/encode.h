@@ -20,6 +20,12 @@
 int st_encode_arrow(st_terms *strings, const struct ArrowSchema *schema, const struct ArrowArray *array,
                     size_t most, uint32_t *codes, size_t *n_nulls) ST_USE;
 
+/* Whether a row may be one of some strings, or may be nothing but white space: *found becomes true at the
+ * first that is one of them, or is made of white space and non-ASCII characters alone.  ST_EUNSUPPORTED:
+ * another type. */
+int st_encode_arrow_among(const st_terms *some, const struct ArrowSchema *schema,
+                          const struct ArrowArray *array, bool *found) ST_USE;
+
 /* The dates of the rows in microseconds since 1970, ST_NO_DATE for null.  ST_EUNSUPPORTED: another type, or a
  * text that is no date in this layout. */
 int st_encode_arrow_dates(const st_date_layout *layout, const struct ArrowSchema *schema,

@@ -240,6 +240,43 @@ static void test_arrow_dates(void)
     CHECK_INT(st_encode_arrow_dates(&layout, &schema, &array, out), ST_EUNSUPPORTED);
 }
 
+static bool among(const st_terms *some, const char *words)
+{
+    int32_t off[] = {0, 4, 4 + (int32_t)strlen(words)};
+    char bytes[100] = "more";
+    strcat(bytes, words);
+    const void *buffers[] = {NULL, off, bytes};
+    struct ArrowSchema schema = {.format = "u"};
+    struct ArrowArray array = {.length = 2, .n_buffers = 3, .buffers = buffers};
+    bool found = false;
+    OK(st_encode_arrow_among(some, &schema, &array, &found));
+    schema.format = "i";
+    CHECK_INT(st_encode_arrow_among(some, &schema, &array, &found), ST_EUNSUPPORTED);
+    return found;
+}
+
+static void test_among(void)
+{
+    static const char *const some[] = {
+        "NA", "n/a", "?", "A string of more than sixty-four bytes, which is one for the last bit"};
+    st_terms t;
+    uint32_t id;
+    OK(st_terms_init(&t, &meter, 4));
+    for (size_t i = 0; i < 4; i++)
+        OK(st_terms_add(&t, (const uint8_t *)some[i], strlen(some[i]), &id));
+    for (size_t i = 0; i < 4; i++)
+        CHECK(among(&t, some[i]));
+    static const char *const not[] = {
+        "",   "NB", "xA",  "NAN",
+        "n/", " a", "\t?", "A string of more than sixty-four bytes, which is none of those there"};
+    for (size_t i = 0; i < sizeof not/ sizeof *not; i++)
+        CHECK(!among(&t, not[i]));
+    CHECK(among(&t, " ") && among(&t, "\t\n\x1c ") && among(&t, "\xC2\xA0 ") && among(&t, "\xC3\xA9"));
+    OK(st_terms_add(&t, (const uint8_t *)"", 0, &id));
+    CHECK(among(&t, ""));
+    st_terms_free(&t);
+}
+
 static int scenario(void)
 {
     static const int32_t off[] = {0, 1, 2, 3};
@@ -281,6 +318,7 @@ int main(void)
     RUN(test_dates);
     RUN(test_parts);
     RUN(test_arrow_dates);
+    RUN(test_among);
     RUN(test_nomem);
     return 0;
 }

@@ -168,6 +168,45 @@ static PyObject *encode_dates(PyObject *mod, PyObject *args)
     return result;
 }
 
+/* encode_among(capsule of __arrow_c_stream__, list of str) -> whether a row may be one of them or white
+ * space; None: no strings on either side */
+static PyObject *encode_among(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *capsule, *list;
+    if (!PyArg_ParseTuple(args, "OO!", &capsule, &PyList_Type, &list)) return NULL;
+    struct ArrowArrayStream *stream = PyCapsule_GetPointer(capsule, "arrow_array_stream");
+    if (!stream) return NULL;
+    st_terms some = {0};
+    int rc = st_terms_init(&some, st_alloc_default(), (size_t)PyList_GET_SIZE(list));
+    for (Py_ssize_t i = 0; rc == ST_OK && i < PyList_GET_SIZE(list); i++) {
+        PyObject *s = PyList_GET_ITEM(list, i);
+        Py_ssize_t len;
+        uint32_t id;
+        const char *p = PyUnicode_CheckExact(s) ? PyUnicode_AsUTF8AndSize(s, &len) : NULL;
+        PyErr_Clear(); /* a lone surrogate, or no memory: not a list for the kernel */
+        rc = p ? st_terms_add(&some, (const uint8_t *)p, (size_t)len, &id) : ST_EUNSUPPORTED;
+    }
+    bool found = false;
+    if (rc == ST_OK) {
+        struct ArrowSchema schema = {0};
+        /* the producer may need the GIL between arrays: it takes it itself */
+        Py_BEGIN_ALLOW_THREADS rc = stream->get_schema(stream, &schema) == 0 ? ST_OK : ST_EHOST;
+        while (rc == ST_OK && !found) {
+            struct ArrowArray array = {0};
+            if (stream->get_next(stream, &array) != 0) rc = ST_EHOST;
+            if (rc != ST_OK || !array.release) break;
+            rc = st_encode_arrow_among(&some, &schema, &array, &found);
+            array.release(&array);
+        }
+        if (schema.release) schema.release(&schema);
+        Py_END_ALLOW_THREADS
+    }
+    st_terms_free(&some);
+    if (rc == ST_OK) return PyBool_FromLong(found);
+    return declines(rc) ? Py_NewRef(Py_None) : encode_raise(rc);
+}
+
 /* date_parts(times int64, units of a second, parts as bytes, out float32, threads) */
 static PyObject *date_parts(PyObject *mod, PyObject *args)
 {
@@ -458,6 +497,7 @@ static PyMethodDef methods[] = {
     {"encode_arrow", encode_arrow, METH_VARARGS, "Number the distinct strings of an Arrow column."},
     {"encode_objects", encode_objects, METH_VARARGS, "Number the distinct objects of a column."},
     {"encode_dates", encode_dates, METH_VARARGS, "Read the dates of an Arrow column."},
+    {"encode_among", encode_among, METH_VARARGS, "Whether strings of an Arrow column are among some."},
     {"date_parts", date_parts, METH_VARARGS, "The parts of dates, as float32."},
     {"date_midnight", date_midnight, METH_VARARGS, "Whether all times of day are midnight."},
     {"encode_count", encode_count, METH_VARARGS, "Rows of each code."},
