@@ -21,7 +21,7 @@ from . import harness, report
 from .kernel_case import Case
 
 NAME = "kernels"
-FAMILIES = ("kernel_text", "kernel_numeric")
+FAMILIES = ("kernel_text", "kernel_numeric", "kernel_encoders")
 DOCS = harness.ROOT / "docs" / "bench-kernels.md"
 HEAD = """# Kernels
 

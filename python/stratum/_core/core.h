@@ -158,4 +158,9 @@ bool core_interrupted(void);
 /* Add the functions for text to the module; -1 with an exception. */
 int st_py_add_native_text(PyObject *module);
 
+/* -- native_encode.c ----------------------------------------------------------------------- */
+
+/* Add the functions for encoders to the module; -1 with an exception. */
+int st_py_add_native_encode(PyObject *module);
+
 #endif

@@ -1415,7 +1415,7 @@ PyMODINIT_FUNC PyInit__core(void)
             Py_DECREF(m);
             return NULL;
         }
-    if (st_py_add_native_text(m) < 0 || st_py_add_native_numeric(m) < 0) {
+    if (st_py_add_native_text(m) < 0 || st_py_add_native_numeric(m) < 0 || st_py_add_native_encode(m) < 0) {
         Py_DECREF(m);
         return NULL;
     }

@@ -6,15 +6,17 @@ from sklearn.base import _fit_context
 from sklearn.linear_model import _cd_fast
 from sklearn.linear_model._logistic import _LOGISTIC_SOLVER_CONVERGENCE_MSG
 from sklearn.preprocessing._data import _handle_zeros_in_scale, _is_constant_feature
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight
 
 __all__ = [
     "LOGISTIC_ADVICE", "NOT_CONVERGED", "USE_RIDGE", "check_optimize_result", "check_sample_weight", "fit_context",
-    "handle_zeros_in_scale", "is_constant_feature",
+    "handle_zeros_in_scale", "is_constant_feature", "output_config",
 ]  # fmt: skip
 
 fit_context = _fit_context
+output_config = _get_output_config
 handle_zeros_in_scale = _handle_zeros_in_scale
 is_constant_feature = _is_constant_feature
 check_sample_weight = _check_sample_weight

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import pandas as pd
 from skrub import _clean_null_strings as _original
 from skrub import _dataframe as sbd
 
+from .. import _core
 from . import text
 from ._base import Native
 
@@ -42,6 +44,11 @@ class CleanNullStrings(Native, _original.CleanNullStrings):
         """
         if not (sbd.is_pandas(column) and (sbd.is_pandas_object(column) or sbd.is_string(column))):
             return super().transform(column)
+        # mostly there is nothing to replace, which is told without finding distinct strings
+        categories = isinstance(column.dtype, pd.CategoricalDtype)
+        if not categories and text.reads(column) and isinstance(self.null_strings_, (list, set, tuple, frozenset)):
+            if _core.encode_among(column.__arrow_c_stream__(), list(self.null_strings_)) is False:
+                return column.copy(deep=False)
         found, _ = text.column(column if text.reads(column) else column.to_numpy(), nulls=())
         if found is None or (found.n_nulls and not text.reads(column)):
             return super().transform(column)
