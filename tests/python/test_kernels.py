@@ -198,6 +198,27 @@ def test_a_failed_fit_leaves_the_object_as_the_library_leaves_it() -> None:
         assert states[0] == states[1]
 
 
+def test_a_kernel_that_fails_is_told_of_and_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stratum.native import StandardScaler as NativeScaler
+
+    def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.mean_ = "half done"
+        raise RuntimeError("no such lane")
+
+    X = np.random.default_rng(3).normal(size=(300, 3))
+    wanted = StandardScaler().fit(X)
+    monkeypatch.setattr(NativeScaler, "fit", broken)
+    with (
+        stratum.config_context(exactness="equivalent"),
+        kernels.on(),
+        pytest.warns(RuntimeWarning, match=r"kernel of StandardScaler\.\w+ failed \(RuntimeError: no such lane\)"),
+    ):
+        made = StandardScaler().fit(X)
+    # (its own code asks `partial_fit`, for which there is a kernel as well)
+    np.testing.assert_allclose(made.mean_, wanted.mean_, rtol=1e-12)
+    np.testing.assert_allclose(made.scale_, wanted.scale_, rtol=1e-12)
+
+
 def test_a_pipeline_and_a_subclass() -> None:
     class Mine(StandardScaler):
         pass

@@ -10,7 +10,7 @@ How
     The methods that a native class redefines are replaced on its original.  Where kernels are on in this thread
     and the object is of exactly that class, a native twin of the object does the work, and what was fitted is
     handed back in the original's form.  An error of the native code is not the user's: the library's method then
-    runs on the object as it was.  Everywhere else, in the user's own calls too, the library's method runs:
+    runs on the object as it was, and what the library could do after all is warned of.  Everywhere else, in the user's own calls too, the library's method runs:
     the question costs 0.1 microseconds.
 
 Who may call it
@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -128,11 +129,14 @@ def _replace(name: str, original: type, identical: bool) -> None:
             before = dict(self.__dict__)
             try:
                 return by_twin(self, args, kwargs)
-            except Exception:
+            except Exception as error:
                 self.__dict__ = before
+                failed = error.with_traceback(None)
             # What is wrong with the input the library says, in its own words and frames.
             telling = getattr(native_class(), "_telling", None)
-            return plain(self, *(args if telling is None else telling(self, args)), **kwargs)
+            result = plain(self, *(args if telling is None else telling(self, args)), **kwargs)
+            _report(f"{name}.{method}", failed)
+            return result
 
         def by_twin(self: Any, args: tuple, kwargs: dict) -> Any:
             if not fits:
@@ -152,6 +156,16 @@ def _replace(name: str, original: type, identical: bool) -> None:
     further = _FURTHER.get(name)
     if further is not None:
         setattr(original, further, replaced(further, getattr(original, further)))
+
+
+def _report(what: str, failed: Exception) -> None:
+    """Tell of a kernel that failed on what its library could do: a fault of ours, that would else be slow only."""
+    warnings.warn(
+        f"the native kernel of {what} failed ({type(failed).__name__}: {failed}); the library's own code has done the "
+        "work, results are right. Please report it; set_config(native=False) switches kernels off.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def _few(args: tuple) -> bool:
