@@ -21,11 +21,11 @@ import pathlib
 import pickle
 import random
 import re
-import subprocess
 import sys
 import threading
 import warnings
 
+import forks
 import pandas as pd
 import pytest
 import skrub
@@ -480,19 +480,12 @@ def run_all(how):
 
 @pytest.fixture(scope="module")
 def outcomes():
-    def start(how):
-        return subprocess.Popen(
-            [sys.executable, os.fspath(HERE), how],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
     both = {}
-    for how, process in [(how, start(how)) for how in ("plain", "installed")]:
-        out, err = process.communicate(timeout=600)
-        assert process.returncode == 0, err
-        both[how] = json.loads(out)
+    for how in ("plain", "installed"):
+        script = f"import runpy; runpy.run_path({os.fspath(HERE)!r}, run_name='__main__')"
+        done = forks.run(f"import sys; sys.path.insert(0, {os.fspath(HERE.parent)!r}); {script}", how)
+        assert done.returncode == 0, done.stderr
+        both[how] = json.loads(done.stdout)
     return both
 
 
