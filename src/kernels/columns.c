@@ -758,10 +758,11 @@ typedef struct expansion {
             for (size_t s = 0; s < e->n_steps; s++) {                                                        \
                 const st_product_step *step = &e->steps[s];                                                  \
                 T by = v[step->feature];                                                                     \
-                const T *from = out + step->from;                                                            \
-                T *to = out + step->to;                                                                      \
+                const T *restrict from = out + step->from;                                                   \
+                T *restrict to = out + step->to;                                                             \
                 size_t n = (size_t)step->n;                                                                  \
-                _Pragma("GCC ivdep") for (size_t k = 0; k < n; k++) to[k] = from[k] * by;                    \
+                for (size_t k = 0; k < n; k++)                                                               \
+                    to[k] = from[k] * by;                                                                    \
             }                                                                                                \
         }                                                                                                    \
         return broken == broken;                                                                             \
