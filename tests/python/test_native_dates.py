@@ -180,6 +180,7 @@ def datetimes() -> Iterator[tuple[str, Any]]:
     yield "extremes", pd.Series(np.array(["0001-01-01", "9999-12-31T23:59:59"] * 60, "M8[us]"), name="d")
     yield "all null", pd.Series([pd.NaT] * ROWS, name="d", dtype="M8[us]")
     yield "UTC", pd.Series(stamps().tz_localize("UTC"), name="d")
+    yield "a name made unique at random", pd.Series(stamps(), name="d__skrub_0a1b2c3d__")
     yield "zone", pd.Series(stamps()[stamps() > "1900-01-01"].tz_localize("UTC").tz_convert("Europe/Paris"), name="d")
     yield "no name", pd.Series(stamps())
     yield "index", pd.Series(stamps(), name=3, index=[1] * ROWS)

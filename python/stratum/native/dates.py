@@ -188,6 +188,8 @@ class DatetimeEncoder(Native, skrub.DatetimeEncoder):
             return super().transform(column)
         times, per_second = found
         names = [f"{sbd.name(column)}_{part}" for part in self.extracted_features_]
+        if "__skrub_" in names[0]:  # a name made unique at random keeps its mark at the end
+            names = sbd.column_names(sbd.concat(pd.DataFrame(columns=names), axis=1))
         out = np.empty((len(names), len(times)), np.float32)
         parts = bytes(_PARTS.index(part) for part in self.extracted_features_)
         _core.date_parts(times, per_second, parts, out, threads(times.nbytes, 8))
