@@ -314,6 +314,132 @@ static void test_arrow(void)
     CHECK(c.a == NULL);
 }
 
+/* Rows of an array that were read, and -1 where it was found broken after them. */
+static int read_rows(const char *format, const struct ArrowArray *array, const struct ArrowSchema *dictionary,
+                     size_t *n)
+{
+    struct ArrowSchema schema = {.format = format, .dictionary = (struct ArrowSchema *)(uintptr_t)dictionary};
+    st_column c;
+    OK(st_column_init(&c, &meter, 0));
+    int rc = st_column_add_arrow(&c, &schema, array);
+    *n = c.codes.n;
+    st_column_free(&c);
+    return rc;
+}
+
+#define BROKEN_AFTER(rows, format, dictionary)                                                               \
+    do {                                                                                                     \
+        size_t n_;                                                                                           \
+        CHECK_INT(read_rows((format), &array, (dictionary), &n_), ST_EINVAL);                                \
+        CHECK_INT(n_, rows);                                                                                 \
+    } while (0)
+
+/* Each thing that a reader can see of an array that is broken. */
+static void test_broken_arrow(void)
+{
+    static const char bytes[] = "a text of which views show stretches";
+    size_t n;
+    /* offsets: a negative one, one that decreases, one beyond the last */
+    int32_t off[] = {0, 3, 6, 6, 9};
+    const void *buffers[6] = {NULL, off, bytes};
+    struct ArrowArray array = {.length = 4, .n_buffers = 3, .buffers = buffers};
+    OK(read_rows("u", &array, NULL, &n));
+    CHECK_INT(n, 4);
+    off[0] = -1;
+    BROKEN_AFTER(0, "u", NULL);
+    off[0] = 0, off[2] = 2;
+    BROKEN_AFTER(1, "u", NULL);
+    off[2] = 10;
+    BROKEN_AFTER(1, "u", NULL);
+    static const uint8_t valid[] = {0x09}; /* both rows that have it are null: nobody reads them */
+    buffers[0] = valid;
+    OK(read_rows("u", &array, NULL, &n));
+    buffers[0] = NULL;
+    int64_t wide[] = {0, 3, INT64_MAX, INT64_MIN, 9};
+    buffers[1] = wide;
+    BROKEN_AFTER(1, "U", NULL);
+    /* no text: empty strings alone */
+    buffers[1] = off, buffers[2] = NULL, off[2] = 3;
+    BROKEN_AFTER(0, "u", NULL);
+    off[0] = 3, off[3] = 3, off[4] = 3;
+    OK(read_rows("u", &array, NULL, &n));
+    CHECK_INT(n, 4);
+    /* counts and buffers */
+    const struct ArrowArray whole = array;
+    static const int64_t lengths[] = {-1, INT64_MIN, INT64_MAX};
+    for (size_t i = 0; i < 3; i++) {
+        array.length = lengths[i];
+        BROKEN_AFTER(0, "u", NULL);
+        array = whole, array.offset = lengths[i];
+        BROKEN_AFTER(0, "u", NULL);
+        array = whole;
+    }
+    array.null_count = 5;
+    BROKEN_AFTER(0, "u", NULL);
+    array.null_count = -2;
+    BROKEN_AFTER(0, "u", NULL);
+    array = whole, array.n_buffers = 2;
+    BROKEN_AFTER(0, "u", NULL);
+    array = whole, array.buffers = NULL;
+    BROKEN_AFTER(0, "u", NULL);
+    array.length = 0; /* no rows need no buffers */
+    OK(read_rows("u", &array, NULL, &n));
+    array = whole, buffers[1] = NULL;
+    BROKEN_AFTER(0, "u", NULL);
+    BROKEN_AFTER(0, NULL, NULL);
+    /* views: length, buffer, place, size, no buffer, no sizes */
+    struct {
+        int32_t len;
+        char begin[4];
+        int32_t which, at;
+    } views[2] = {{3, "abc", 0, 0}, {13, "a te", 0, 0}}, view = views[1];
+    int64_t sizes[] = {36};
+    buffers[1] = views, buffers[2] = bytes, buffers[3] = sizes;
+    array.length = 2, array.n_buffers = 4;
+    OK(read_rows("vu", &array, NULL, &n));
+    CHECK_INT(n, 2);
+    views[1].len = -13;
+    BROKEN_AFTER(1, "vu", NULL);
+    views[1] = view, views[1].which = 1;
+    BROKEN_AFTER(1, "vu", NULL);
+    views[1].which = -1;
+    BROKEN_AFTER(1, "vu", NULL);
+    views[1] = view, views[1].at = -1;
+    BROKEN_AFTER(1, "vu", NULL);
+    views[1].at = 24;
+    BROKEN_AFTER(1, "vu", NULL);
+    views[1].at = 23;
+    OK(read_rows("vu", &array, NULL, &n));
+    views[1].len = INT32_MAX, views[1].at = INT32_MAX;
+    BROKEN_AFTER(1, "vu", NULL);
+    views[1] = view, buffers[2] = NULL;
+    BROKEN_AFTER(1, "vu", NULL);
+    buffers[2] = bytes, buffers[3] = NULL;
+    BROKEN_AFTER(0, "vu", NULL);
+    /* a dictionary that is not there, or claims what nobody has; indices that are not there */
+    buffers[3] = sizes;
+    const struct ArrowSchema strings = {.format = "vu"};
+    struct ArrowArray values = array;
+    static const uint64_t index[] = {1, UINT64_MAX};
+    const void *keys[] = {NULL, index};
+    array = (struct ArrowArray){.length = 1, .n_buffers = 2, .buffers = keys, .dictionary = &values};
+    OK(read_rows("L", &array, &strings, &n));
+    CHECK_INT(n, 1);
+    array.length = 2;
+    BROKEN_AFTER(1, "L", &strings);
+    keys[1] = NULL;
+    BROKEN_AFTER(0, "L", &strings);
+    keys[1] = index, array.n_buffers = 1;
+    BROKEN_AFTER(0, "L", &strings);
+    array.n_buffers = 2, values.length = INT64_MAX / 32;
+    CHECK_INT(read_rows("L", &array, &strings, &n), ST_ELIMIT);
+    values.length = INT64_MAX / 2;
+    BROKEN_AFTER(0, "L", &strings);
+    array.dictionary = NULL;
+    BROKEN_AFTER(0, "L", &strings);
+    CHECK_INT(read_rows("LL", &whole, &strings, &n), ST_EINVAL);
+}
+
 /* -- Every allocation failing ---------------------------------------------------------------------------- */
 
 static int scenario(void)
@@ -390,6 +516,7 @@ int main(void)
     RUN(test_sort);
     RUN(test_dense);
     RUN(test_arrow);
+    RUN(test_broken_arrow);
     RUN(test_nomem);
     return 0;
 }
