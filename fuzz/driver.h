@@ -12,6 +12,7 @@
 
 #include "stratum/graph.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,21 +59,21 @@ static UNUSED uint64_t word(program *b)
 
 /* -- Memory: counted ------------------------------------------------------------------------- */
 
-static long blocks;
+static atomic_long blocks; /* threads of the library allocate, too */
 
 static void *count_resize(void *ud, void *p, size_t n)
 {
     (void)ud;
     void *q = realloc(p, n);
     CHECK(q != NULL);
-    blocks += p == NULL;
+    if (!p) atomic_fetch_add(&blocks, 1);
     return q;
 }
 
 static void count_release(void *ud, void *p)
 {
     (void)ud;
-    blocks--;
+    atomic_fetch_sub(&blocks, 1);
     free(p);
 }
 

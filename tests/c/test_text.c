@@ -2,6 +2,7 @@
  * failing in turn, and with one thread and several. */
 #include "check.h"
 
+#include "kernels/parallel.h"
 #include "native/text.h"
 
 /* Term -> number; -1: not there. */
@@ -160,6 +161,28 @@ static char *long_text(size_t seed)
     return words;
 }
 
+static void note_part(void *ud, int part, int n_parts)
+{
+    atomic_int *seen = ud;
+    CHECK(part >= 0 && part < n_parts);
+    atomic_fetch_add(&seen[part], 1);
+    atomic_store(&seen[ST_MAX_THREADS], n_parts);
+}
+
+/* Each part is done once, whatever number of them is asked for. */
+static void test_fork(void)
+{
+    static const int asked[] = {-3, 0, 1, 2, 3, 7, ST_MAX_THREADS, ST_MAX_THREADS + 1, 1000};
+    for (size_t k = 0; k < sizeof asked / sizeof *asked; k++) {
+        atomic_int seen[ST_MAX_THREADS + 1] = {0};
+        int n = asked[k] < 1 ? 1 : asked[k] > ST_MAX_THREADS ? ST_MAX_THREADS : asked[k];
+        st_fork(asked[k], note_part, seen);
+        CHECK_INT(atomic_load(&seen[ST_MAX_THREADS]), n);
+        for (int i = 0; i < ST_MAX_THREADS; i++)
+            CHECK_INT(atomic_load(&seen[i]), i < n);
+    }
+}
+
 static void test_threads(void)
 {
     enum { N = 600 };
@@ -191,6 +214,11 @@ static void test_threads(void)
         data[k] = malloc(nnz * sizeof(double));
         st_rows_spec rows = {.map = map, .order = ST_AS_SEEN, .sort = true, .norm = 2, .number = ST_F64};
         OK(st_counts_rows(c, &rows, ptr[k], index[k], data[k], k ? 3 : 1));
+        /* no thread is one thread, whose failure is told as well */
+        atomic_store(&memory.fail_at, atomic_load(&memory.calls) + 1);
+        CHECK_INT(st_counts_rows(c, &rows, ptr[k], index[k], data[k], 0), ST_ENOMEM);
+        atomic_store(&memory.fail_at, 0);
+        OK(st_counts_rows(c, &rows, ptr[k], index[k], data[k], 0));
     }
     size_t nnz = (size_t)ptr[0][N];
     CHECK(memcmp(ptr[0], ptr[1], (N + 1) * sizeof(int32_t)) == 0);
@@ -512,6 +540,7 @@ int main(void)
     RUN(test_terms);
     RUN(test_scan);
     RUN(test_rows);
+    RUN(test_fork);
     RUN(test_threads);
     RUN(test_sort);
     RUN(test_dense);
