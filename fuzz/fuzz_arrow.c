@@ -107,8 +107,13 @@ static size_t make_string(program *b, uint8_t *s)
         return (size_t)sprintf((char *)s, "%04u-%02u-%02u", 1900 + byte(b), 1 + byte(b) % 12,
                                1 + byte(b) % 31);
     case 2: /* white space and what is not ASCII */
-        for (n = 0; n < k / 16; n++)
-            s[n] = (uint8_t)" \t\n\x1f\xc2\xa0\xe2 "[byte(b) % 8];
+        for (unsigned i = 0; i < k / 16 % 8; i++) {
+            static const char *const pieces[] = {
+                " ", "\t", "\n", "\x1f", "\xc2\xa0", "\xe2\x80\x83", "\xf0\x9f\x98\x80", " "};
+            const char *piece = pieces[byte(b) % 8];
+            memcpy(s + n, piece, strlen(piece));
+            n += strlen(piece);
+        }
         return n;
     case 3: /* equal ends, long enough not to fit into a view */
         memcpy(s, "begin ............. end", 23);
@@ -117,7 +122,7 @@ static size_t make_string(program *b, uint8_t *s)
     default: {
         size_t len = k % 8 == 4 ? byte(b) % MOST_TEXT : k / 8 % 4;
         for (n = 0; n < len; n++)
-            s[n] = (uint8_t)byte(b);
+            s[n] = (uint8_t)(k % 8 == 4 && k & 32 ? byte(b) : byte(b) & 0x7F);
         return n;
     }
     }
@@ -322,6 +327,30 @@ static void same_strings(const st_terms *t, const seen *s)
     }
 }
 
+/* By the table of well-formed sequences: no surrogates, nothing longer than need be. */
+static bool is_utf8(const uint8_t *p, size_t n)
+{
+    static const struct {
+        uint8_t first[2], second[2];
+        size_t more;
+    } forms[] = {
+        {{0x00, 0x7F}, {0, 0}, 0},       {{0xC2, 0xDF}, {0x80, 0xBF}, 1}, {{0xE0, 0xE0}, {0xA0, 0xBF}, 2},
+        {{0xE1, 0xEC}, {0x80, 0xBF}, 2}, {{0xED, 0xED}, {0x80, 0x9F}, 2}, {{0xEE, 0xEF}, {0x80, 0xBF}, 2},
+        {{0xF0, 0xF0}, {0x90, 0xBF}, 3}, {{0xF1, 0xF3}, {0x80, 0xBF}, 3}, {{0xF4, 0xF4}, {0x80, 0x8F}, 3}};
+    for (size_t i = 0; i < n;) {
+        size_t f = 0;
+        while (f < 9 && (p[i] < forms[f].first[0] || p[i] > forms[f].first[1]))
+            f++;
+        if (f == 9 || n - i <= forms[f].more) return false;
+        for (size_t k = 1; k <= forms[f].more; k++)
+            if (p[i + k] < (k == 1 ? forms[f].second[0] : 0x80) ||
+                p[i + k] > (k == 1 ? forms[f].second[1] : 0xBF))
+                return false;
+        i += 1 + forms[f].more;
+    }
+    return true;
+}
+
 /* As text: nulls are the empty string.  The second time the same rows follow. */
 static void as_text(const column *c)
 {
@@ -345,6 +374,8 @@ static void as_text(const column *c)
             rows++;
             counts[k]++;
         }
+        for (size_t i = 0; i < s.n && want == ST_OK; i++)
+            if (!is_utf8(s.rows[i].p, s.rows[i].len)) want = ST_EUNSUPPORTED;
         CHECK(rc == want);
         CHECK(out.codes.n == rows && out.n_nulls == nulls);
         same_strings(&out.strings, &s);

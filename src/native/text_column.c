@@ -22,6 +22,21 @@ void st_column_free(st_column *c)
     *c = (st_column){0};
 }
 
+/* The length of the sequence that begins at p (not ASCII); 0: there is none.  Surrogates are sequences. */
+static size_t sequence(const uint8_t *p, size_t left)
+{
+    uint8_t c = p[0], least = 0x80, most = 0xBF; /* of the second byte */
+    size_t n = c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+    if (c < 0xC2 || c > 0xF4 || left < n) return 0;
+    if (c == 0xE0) least = 0xA0;
+    if (c == 0xF0) least = 0x90;
+    if (c == 0xF4) most = 0x8F;
+    if (p[1] < least || p[1] > most) return 0;
+    for (size_t i = 2; i < n; i++)
+        if ((p[i] & 0xC0) != 0x80) return 0;
+    return n;
+}
+
 static void look_at(st_column *c, const uint8_t *p, size_t len)
 {
     size_t i = 0;
@@ -34,8 +49,15 @@ static void look_at(st_column *c, const uint8_t *p, size_t len)
         i++;
     if (i == len) return;
     c->ascii = false;
-    for (; i + 1 < len && !c->surrogates; i++)
-        c->surrogates = p[i] == 0xED && p[i + 1] >= 0xA0; /* D800 to DFFF: ED A0 80 to ED BF BF */
+    while (i < len) {
+        size_t n = p[i] < 0x80 ? 1 : sequence(p + i, len - i);
+        if (n == 3 && p[i] == 0xED && p[i + 1] >= 0xA0) c->surrogates = true; /* D800 to DFFF */
+        if (n == 0) {
+            c->broken = true;
+            n = 1;
+        }
+        i += n;
+    }
 }
 
 int st_column_number(st_column *c, const uint8_t *p, size_t len, uint32_t *code)
@@ -137,10 +159,9 @@ static int add_dictionary(st_column *c, const struct ArrowSchema *s, const struc
     return rc;
 }
 
-int st_column_add_arrow(st_column *c, const struct ArrowSchema *schema, const struct ArrowArray *array)
+static int add_strings(st_column *c, const struct ArrowSchema *schema, const struct ArrowArray *array)
 {
     st_strings s;
-    if (schema->dictionary) return add_dictionary(c, schema, array);
     ST_TRY(st_strings_open(&s, schema, array));
     if (s.n > UINT32_MAX) return ST_ELIMIT;
     ST_TRY(st_vec_reserve(c->a, &c->codes, (size_t)s.n));
@@ -155,4 +176,11 @@ int st_column_add_arrow(st_column *c, const struct ArrowSchema *schema, const st
         ST_TRY(st_column_add(c, p, len));
     }
     return ST_OK;
+}
+
+int st_column_add_arrow(st_column *c, const struct ArrowSchema *schema, const struct ArrowArray *array)
+{
+    ST_TRY(schema->dictionary ? add_dictionary(c, schema, array) : add_strings(c, schema, array));
+    /* what is no UTF-8, nobody has as a str */
+    return c->broken || c->surrogates ? ST_EUNSUPPORTED : ST_OK;
 }

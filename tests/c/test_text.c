@@ -355,6 +355,45 @@ static int read_rows(const char *format, const struct ArrowArray *array, const s
     return rc;
 }
 
+/* Strings that nobody has as a str. */
+static void test_not_utf8(void)
+{
+    static const char *const whole[] = {"ascii",
+                                        "\xC2\x80",
+                                        "\xDF\xBF",
+                                        "\xE0\xA0\x80",
+                                        "\xED\x9F\xBF",
+                                        "\xEE\x80\x80",
+                                        "\xF0\x90\x80\x80",
+                                        "\xF4\x8F\xBF\xBF",
+                                        "longer than eight \xC3\xA9!"};
+    static const char *const broken[] = {"\x80",
+                                         "\xC0\x80",
+                                         "\xC1\xBF",
+                                         "\xC3",
+                                         "\xC3(",
+                                         "\xE0\x9F\xBF",
+                                         "\xE2\x82",
+                                         "\xE2\x82(",
+                                         "\xED\xA0\x80",
+                                         "\xED\xBF\xBF",
+                                         "\xF0\x8F\xBF\xBF",
+                                         "\xF0\x9F\x98",
+                                         "\xF4\x90\x80\x80",
+                                         "\xF5\x80\x80\x80",
+                                         "\xFF",
+                                         "longer than eight \xC3\xA9 \xFE"};
+    for (size_t i = 0; i < 9 + 16; i++) {
+        const char *words = i < 9 ? whole[i] : broken[i - 9];
+        const int32_t off[] = {0, 0, (int32_t)strlen(words)};
+        const void *buffers[] = {NULL, off, words};
+        struct ArrowArray array = {.length = 2, .n_buffers = 3, .buffers = buffers};
+        size_t n;
+        CHECK_INT(read_rows("u", &array, NULL, &n), i < 9 ? ST_OK : ST_EUNSUPPORTED);
+        CHECK_INT(n, 2);
+    }
+}
+
 #define BROKEN_AFTER(rows, format, dictionary)                                                               \
     do {                                                                                                     \
         size_t n_;                                                                                           \
@@ -546,6 +585,7 @@ int main(void)
     RUN(test_dense);
     RUN(test_arrow);
     RUN(test_broken_arrow);
+    RUN(test_not_utf8);
     RUN(test_nomem);
     return 0;
 }
