@@ -119,6 +119,17 @@ static size_t make_string(program *b, uint8_t *s)
         memcpy(s, "begin ............. end", 23);
         s[8 + k / 32] = (uint8_t)('0' + byte(b) % 3);
         return 23;
+    case 5:
+        if (k & 64) { /* a sequence at the ends of what is UTF-8 */
+            static const uint8_t ends[] = {0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0};
+            s[n++] = (uint8_t)(0xC0 + byte(b) % 0x38);
+            for (size_t more = s[0] < 0xE0 ? 1 : s[0] < 0xF0 ? 2 : 3; more; more--)
+                s[n++] = 0x80;
+            s[1] = ends[byte(b) % 8];
+            if (byte(b) % 8 == 0) s[n - 1] = ends[byte(b) % 8];
+            return n;
+        }
+        /* fall through */
     default: {
         size_t len = k % 8 == 4 ? byte(b) % MOST_TEXT : k / 8 % 4;
         for (n = 0; n < len; n++)

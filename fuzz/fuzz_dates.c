@@ -130,14 +130,16 @@ static size_t make_format(program *b, char *format)
         /* mostly all dates are whole */
         bool time = strchr("HMS", order[i]) != NULL;
         if (byte(b) % (time ? 3 : 60) == 0) continue;
-        for (unsigned more = kind % 64 == 1 ? byte(b) % 20 : byte(b) % 3; more; more--) {
+        for (unsigned more = kind % 16 == 1 ? byte(b) % 20 : byte(b) % 3; more; more--) {
             unsigned c = byte(b);
-            format[n++] = c % 32 == 0 ? (char)c : "-/ :.T%x0Z"[c % 10 == 6 && c % 4 ? 0 : c % 10];
+            format[n++] = "-/ :.T_x0Z"[c % 10];
+            /* long ones are of these alone, or hardly one were taken */
+            if (kind % 16 != 1 && c % 16 == 0) format[n - 1] = c % 32 || c == 0 ? (char)c : '%';
         }
         format[n++] = '%';
-        format[n++] = kind % 64 == 2 ? (char)byte(b) : order[i];
+        format[n++] = kind % 32 == 2 ? (char)byte(b) : kind % 32 == 18 ? directives[byte(b) % 6] : order[i];
     }
-    if (kind % 16 == 3) format[n++] = 'Z';
+    if (kind % 16 == 3 || kind % 32 == 1) format[n++] = 'Z';
     return n;
 }
 
@@ -257,9 +259,10 @@ static int64_t make_time(program *b, int64_t per_second)
         int64_t most = INT64_MAX / 86400 / per_second - 1;
         return x % most * 86400 * per_second + (int)(how / 8 % 3) - 1;
     }
-    case 5: /* beside a new year of the years 1 to 9999, where the unit reaches it */
+    case 5: /* beside a new year or a first of March of the years 1 to 9999, where the unit reaches it */
     {
-        int64_t day = days_until(1 + (int)(w % 9999), how & 8 ? 1 : 3, 1);
+        int year = how & 128 ? 100 * (1 + (int)(w % 99)) : 1 + (int)(w % 9999);
+        int64_t day = days_until(year, how & 8 ? 1 : 3, 1);
         int64_t most = INT64_MAX / 86400 / per_second - 1;
         return day % most * 86400 * per_second + (int)(how / 16 % 3) - 1;
     }
