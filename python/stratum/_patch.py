@@ -14,7 +14,7 @@ from typing import Any
 
 import skrub
 
-from . import _config
+from . import _config, scripts
 from .capture import building, previews
 from .hosts import _skrub_0_11 as sk
 from .hosts import backends, evaluating, kernels, parallels, searches, studies, threads, tracebacks
@@ -162,3 +162,4 @@ def install() -> None:
     # These modules of skrub imported the function by its name.
     for module in (sk.learners, sk.namespace, sk.inspection):
         module.evaluate = sk.evaluation.evaluate
+    scripts.connected()  # from here on reads of files are shared

@@ -48,7 +48,7 @@ def test_kernels_run_in_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     for native in (NativeRidge, StringEncoder):
         for method in ("fit", "fit_transform"):
-            original = vars(native).get(method)
+            original = getattr(native, method, None)
             if original is not None:
 
                 def noted(self: Any, *args: Any, _do: Any = original, **kwargs: Any) -> Any:

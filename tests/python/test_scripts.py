@@ -20,6 +20,8 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -454,6 +456,54 @@ WARNING = """
     pred.skb.make_learner(fitted=True)
     print(pred.skb.eval().to_numpy().flags.writeable)
 """
+
+
+READS = """
+    import sys
+    import pandas as pd
+    import skrub
+
+    def count(frame, event, arg):
+        if event == "call" and frame.f_code.co_name == "__init__" and frame.f_code.co_filename.endswith("readers.py"):
+            with open("counted", "a") as file:
+                file.write("read\\n")
+
+    sys.setprofile(count)
+    df = pd.read_csv("big.csv", **eval(sys.argv[1]))
+    again = pd.read_csv("big.csv", usecols=lambda name: name != "note", **eval(sys.argv[1]))
+    small = pd.read_csv("small.csv")
+    sys.setprofile(None)
+    print(df.dtypes, again.shape, df.describe(include="all").to_string(), small, sep="\\n")
+    df.loc[0, "n"] = -1.0
+    df["more"] = df["n"] + 1
+    print(df.head(3).to_string(), df.index, df["n"].to_numpy().flags.writeable)
+    try:
+        pd.read_csv("none.csv")
+    except FileNotFoundError as error:
+        print(error)
+    pd.read_csv("big.csv", usecols=["absent"])
+"""
+
+
+def test_a_file_is_read_once(python: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    n = 120_000
+    words = np.array(["", "Zürich", "a,b", "x" * 99, "12"])
+    pd.DataFrame(
+        {"n": rng.normal(size=n).round(6), "k": rng.integers(0, 9, n), "note": words[rng.integers(0, 5, n)],
+         "mixed": [*["1"] * (n - 1), "one"]}
+    ).to_csv(tmp_path / "big.csv", index=False)  # fmt: skip
+    (tmp_path / "small.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "read.py").write_text(textwrap.dedent(READS))
+    plain = {words: ask(python, "read.py", words, cwd=tmp_path) for words in ("{}", "dict(nrows=9)")}
+    (tmp_path / "counted").unlink()
+    assert plain["{}"].returncode == 1 and "absent" in plain["{}"].stderr
+    outs, errs, _, _, text = together(python, tmp_path, *["read.py {}"] * 3, "read.py dict(nrows=9)")
+    said = [plain["{}"]] * 3 + [plain["dict(nrows=9)"]]
+    assert [out.decode() for out in outs] == [one.stdout for one in said]
+    assert errs == [mask(one.stderr.encode(), tmp_path) for one in said]
+    # Of the whole reads one is made; with a function of the user, for few bytes, and where pandas refuses, each its own.
+    assert len(counted(tmp_path)) == 2 + 4 * 2, text
 
 
 SEARCHES = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import weakref
 from typing import Any
@@ -14,6 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from stratum import _patch
 from stratum.hosts import tracebacks
+from stratum.scripts import fronts
 
 
 class Held:
@@ -88,3 +90,34 @@ def test_frames_are_asked_for_once_and_not_at_the_end(monkeypatch: pytest.Monkey
     kept: list = []
     fail("node", "eval", kept)
     assert kept[-1] is KeyError and len(asked) == 1
+
+
+def test_a_front_does_what_its_function_asks_for() -> None:
+    from stratum import _core
+
+    told = []
+
+    def plain(x: int, fail: bool = False) -> int:
+        frame = sys._getframe(1)
+        assert frame.f_code.co_name == "test_a_front_does_what_its_function_asks_for"
+        if fail:
+            raise KeyError(x)
+        return x + 1
+
+    front = _core.Front(lambda x, fail=False: plain, fronts.HOME, plain)
+    assert front(3) == 4
+    front = _core.Front(lambda x, fail=False: (plain, lambda *value: told.append(value)), fronts.HOME, plain)
+    assert front(3) == 4 and told == [(4,)]
+    with pytest.raises(KeyError, match="5"):
+        front(5, fail=True)
+    assert told == [(4,), ()]
+    # what only looks alike is a result
+    front = _core.Front(lambda x: (plain, 1, 2), fronts.HOME, plain)
+    assert front(3) == (plain, 1, 2)
+
+    def broken(*value: int) -> None:
+        raise RuntimeError("cannot say")
+
+    front = _core.Front(lambda x, fail=False: (plain, broken), fronts.HOME, plain)
+    with pytest.raises(RuntimeError, match="cannot say"):
+        front(3)

@@ -10,6 +10,10 @@
  * A Front may have a level and the library's own function: that one is called instead, as if the Front were
  * not there, in threads whose gate is lower. So a method that has been replaced for the engine's threads
  * costs everyone else some nanoseconds and no frame (warnings count frames).
+ *
+ * The function may also decide itself: where it returns the library's own, that is called with the same
+ * arguments, again without a frame of the package below it; where it returns a pair of that and another
+ * function, the latter is called with the result afterwards, or with nothing when there was an error.
  */
 #include "core.h"
 #include <stddef.h>
@@ -78,11 +82,39 @@ static void clean(PyObject *exc, PyObject *home, int depth)
     Py_XDECREF(context);
 }
 
+/* The library's own function in the place of `answer` (stolen), which asked for it; or `answer`. */
+static PyObject *instead(FrontObject *f, PyObject *answer, PyObject *const *args, size_t n, PyObject *names)
+{
+    if (!f->otherwise) return answer;
+    bool tells = PyTuple_CheckExact(answer) && PyTuple_GET_SIZE(answer) == 2 &&
+                 PyTuple_GET_ITEM(answer, 0) == f->otherwise;
+    if (answer != f->otherwise && !tells) return answer;
+    PyObject *result = PyObject_Vectorcall(f->otherwise, args, n, names);
+    if (tells) {
+        PyObject *type, *exc, *tb;
+        PyErr_Fetch(&type, &exc, &tb);
+        PyObject *told = result ? PyObject_CallOneArg(PyTuple_GET_ITEM(answer, 1), result)
+                                : PyObject_CallNoArgs(PyTuple_GET_ITEM(answer, 1));
+        if (told)
+            PyErr_Restore(type, exc, tb);
+        else if (result)
+            Py_CLEAR(result); /* its error stands */
+        else {
+            PyErr_WriteUnraisable(PyTuple_GET_ITEM(answer, 1));
+            PyErr_Restore(type, exc, tb);
+        }
+        Py_XDECREF(told);
+    }
+    Py_DECREF(answer);
+    return result;
+}
+
 static PyObject *Front_call(PyObject *self, PyObject *const *args, size_t n, PyObject *names)
 {
     FrontObject *f = (FrontObject *)self;
     if (f->otherwise && gate_level < f->level) return PyObject_Vectorcall(f->otherwise, args, n, names);
     PyObject *result = PyObject_Vectorcall(f->func, args, n, names);
+    if (result) result = instead(f, result, args, n, names);
     if (result) return result;
 #if PY_VERSION_HEX >= 0x030C0000
     PyObject *exc = PyErr_GetRaisedException();

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Number
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -101,20 +101,24 @@ def _validated(
     return X, y, sample_weight
 
 
-class Ridge(Native, linear_model.Ridge):
-    """`sklearn.linear_model.Ridge`; dense input with the solvers "auto" and "cholesky" is native."""
-
-    _original: ClassVar[type] = linear_model.Ridge
+class _Fits(Native):
+    """`fit`: by `_fit` of the class, or by the original behind it where that declines."""
 
     @_sklearn.fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Fit to X, y; parameters as the original's."""
         try:
             self._fit(X, y, sample_weight)
         except Declined as reason:
-            super().fit(X, y, sample_weight=sample_weight)
+            super().fit(X, y, sample_weight=sample_weight)  # type: ignore[misc]
             self._declined(reason)
         return self
+
+
+class Ridge(_Fits, linear_model.Ridge):
+    """`sklearn.linear_model.Ridge`; dense input with the solvers "auto" and "cholesky" is native."""
+
+    _original: ClassVar[type] = linear_model.Ridge
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         if self.solver not in ("auto", "cholesky") or self.positive:
@@ -160,7 +164,7 @@ def _penalised(products: _Products, alpha: np.ndarray) -> np.ndarray:
     return coef
 
 
-class LinearRegression(Native, linear_model.LinearRegression):
+class LinearRegression(_Fits, linear_model.LinearRegression):
     """`sklearn.linear_model.LinearRegression`; dense well-conditioned input with more rows than columns is native.
 
     Where the condition of the centred X exceeds 3,000, normal equations would lose digits: there the original's
@@ -168,16 +172,6 @@ class LinearRegression(Native, linear_model.LinearRegression):
     """
 
     _original: ClassVar[type] = linear_model.LinearRegression
-
-    @_sklearn.fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit to X, y; parameters as the original's."""
-        try:
-            self._fit(X, y, sample_weight)
-        except Declined as reason:
-            super().fit(X, y, sample_weight=sample_weight)
-            self._declined(reason)
-        return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         if self.positive:
@@ -207,7 +201,69 @@ class LinearRegression(Native, linear_model.LinearRegression):
         self.fitted_by_ = "stratum"
 
 
-class ElasticNet(Native, linear_model.ElasticNet):
+class _Descends(Native):
+    """`fit` by coordinate descent on products of columns, or by the original."""
+
+    @_sklearn.fit_context(prefer_skip_nested_validation=True)
+    def fit(self: Any, X: Any, y: Any, sample_weight: Any = None, check_input: bool = True) -> Any:
+        """Fit to X, y; parameters as the original's."""
+        try:
+            self._descend(X, y, sample_weight, check_input)
+        except Declined as reason:
+            super().fit(X, y, sample_weight=sample_weight, check_input=check_input)  # type: ignore[misc]
+            self._declined(reason)
+        return self
+
+    def _descend(self: Any, X: Any, y: Any, sample_weight: Any, check_input: bool) -> None:
+        if not check_input:
+            raise Declined("unchecked input")
+        if self.alpha == 0 or self.selection != "cyclic" or self.max_iter is None:
+            raise Declined("a penalty of zero, or random selection")
+        if not isinstance(self.precompute, (bool, np.bool_)):
+            raise Declined("a Gram matrix from outside")
+        # The gap is a difference of sums of squares of y: with less tolerance than that it would be rounding.
+        if self.tol < 1e-9:
+            raise Declined("a tolerance that needs residuals")
+        if isinstance(sample_weight, Number):
+            sample_weight = None
+        X, y, weight = _validated(self, X, y, sample_weight)
+        n, p = X.shape
+        if weight is not None:
+            weight = weight * (n / weight.sum())
+        products = _Products(X, y, weight, self.fit_intercept)
+        n_targets = products.all.shape[0] - p
+        squares = products.all.diagonal()[p:]
+        # A target without variance, and one that is fitted exactly, have gaps below what differences can tell.
+        if not (squares > 0).all():
+            raise Declined("a target without variance")
+        start = self.coef_ if self.warm_start and hasattr(self, "coef_") else np.zeros((n_targets, p))
+        coef = np.array(start, dtype=np.float64, ndmin=2)
+        l1, l2 = self.alpha * self.l1_ratio * n, self.alpha * (1.0 - self.l1_ratio) * n
+        gaps, n_iter, messages = np.zeros(n_targets, dtype=X.dtype), [], []
+        for k in range(n_targets):
+            row = np.ascontiguousarray(coef[k])
+            gap, steps, converged = _core.numeric_descend(
+                products.all, p, p + k, row, l1, l2, self.tol, self.max_iter, self.positive
+            )
+            coef[k], gaps[k] = row, gap / n
+            n_iter.append(steps)
+            if not converged:
+                text = f"{_sklearn.NOT_CONVERGED} Duality gap: {gap:.6e}, tolerance: {self.tol * squares[k]:.3e}"
+                messages.append(f"{text}\n{_sklearn.USE_RIDGE}" if l1 < np.finfo(np.float64).eps else text)
+        learned = coef if n_targets > 1 else coef[0]
+        intercept = products.intercept(learned) if self.fit_intercept else 0.0
+        if not (np.isfinite(coef).all() and np.isfinite(intercept).all()):
+            raise Declined("coefficients that are not finite")
+        for message in messages:
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        self.coef_ = learned.astype(X.dtype)
+        self.intercept_ = intercept
+        self.n_iter_ = n_iter if n_targets > 1 else n_iter[0]
+        self.dual_gap_ = gaps if n_targets > 1 else gaps[0]
+        self.fitted_by_ = "stratum"
+
+
+class ElasticNet(_Descends, linear_model.ElasticNet):
     """`sklearn.linear_model.ElasticNet`; dense input with cyclic selection is native.
 
     The solver makes the original's steps on products of columns, so that `n_iter_` is the original's, and a
@@ -216,80 +272,11 @@ class ElasticNet(Native, linear_model.ElasticNet):
 
     _original: ClassVar[type] = linear_model.ElasticNet
 
-    @_sklearn.fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, check_input: bool = True) -> Self:
-        """Fit to X, y; parameters as the original's."""
-        try:
-            _fit_elastic_net(self, X, y, sample_weight, check_input)
-        except Declined as reason:
-            super().fit(X, y, sample_weight=sample_weight, check_input=check_input)
-            self._declined(reason)
-        return self
 
-
-class Lasso(Native, linear_model.Lasso):
+class Lasso(_Descends, linear_model.Lasso):
     """`sklearn.linear_model.Lasso`; dense input with cyclic selection is native, as in `ElasticNet`."""
 
     _original: ClassVar[type] = linear_model.Lasso
-
-    @_sklearn.fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, check_input: bool = True) -> Self:
-        """Fit to X, y; parameters as the original's."""
-        try:
-            _fit_elastic_net(self, X, y, sample_weight, check_input)
-        except Declined as reason:
-            super().fit(X, y, sample_weight=sample_weight, check_input=check_input)
-            self._declined(reason)
-        return self
-
-
-def _fit_elastic_net(self: Any, X: Any, y: Any, sample_weight: Any, check_input: bool) -> None:
-    if not check_input:
-        raise Declined("unchecked input")
-    if self.alpha == 0 or self.selection != "cyclic" or self.max_iter is None:
-        raise Declined("a penalty of zero, or random selection")
-    if not isinstance(self.precompute, (bool, np.bool_)):
-        raise Declined("a Gram matrix from outside")
-    # The gap is a difference of sums of squares of y: with less tolerance than that it would be rounding.
-    if self.tol < 1e-9:
-        raise Declined("a tolerance that needs residuals")
-    if isinstance(sample_weight, Number):
-        sample_weight = None
-    X, y, weight = _validated(self, X, y, sample_weight)
-    n, p = X.shape
-    if weight is not None:
-        weight = weight * (n / weight.sum())
-    products = _Products(X, y, weight, self.fit_intercept)
-    n_targets = products.all.shape[0] - p
-    squares = products.all.diagonal()[p:]
-    # A target without variance, and one that is fitted exactly, have gaps below what differences can tell.
-    if not (squares > 0).all():
-        raise Declined("a target without variance")
-    start = self.coef_ if self.warm_start and hasattr(self, "coef_") else np.zeros((n_targets, p))
-    coef = np.array(start, dtype=np.float64, ndmin=2)
-    l1, l2 = self.alpha * self.l1_ratio * n, self.alpha * (1.0 - self.l1_ratio) * n
-    gaps, n_iter, messages = np.zeros(n_targets, dtype=X.dtype), [], []
-    for k in range(n_targets):
-        row = np.ascontiguousarray(coef[k])
-        gap, steps, converged = _core.numeric_descend(
-            products.all, p, p + k, row, l1, l2, self.tol, self.max_iter, self.positive
-        )
-        coef[k], gaps[k] = row, gap / n
-        n_iter.append(steps)
-        if not converged:
-            text = f"{_sklearn.NOT_CONVERGED} Duality gap: {gap:.6e}, tolerance: {self.tol * squares[k]:.3e}"
-            messages.append(f"{text}\n{_sklearn.USE_RIDGE}" if l1 < np.finfo(np.float64).eps else text)
-    learned = coef if n_targets > 1 else coef[0]
-    intercept = products.intercept(learned) if self.fit_intercept else 0.0
-    if not (np.isfinite(coef).all() and np.isfinite(intercept).all()):
-        raise Declined("coefficients that are not finite")
-    for message in messages:
-        warnings.warn(message, ConvergenceWarning, stacklevel=4)
-    self.coef_ = learned.astype(X.dtype)
-    self.intercept_ = intercept
-    self.n_iter_ = n_iter if n_targets > 1 else n_iter[0]
-    self.dual_gap_ = gaps if n_targets > 1 else gaps[0]
-    self.fitted_by_ = "stratum"
 
 
 class _Loss:
@@ -323,23 +310,13 @@ class _Loss:
         return loss, gradient.ravel(order="F")
 
 
-class LogisticRegression(Native, linear_model.LogisticRegression):
+class LogisticRegression(_Fits, linear_model.LogisticRegression):
     """`sklearn.linear_model.LogisticRegression`; dense input with solver "lbfgs" and an L2 penalty is native.
 
     SciPy's L-BFGS makes the steps, as in the original; loss and gradient take one pass over the rows.
     """
 
     _original: ClassVar[type] = linear_model.LogisticRegression
-
-    @_sklearn.fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit to X, y; parameters as the original's."""
-        try:
-            self._fit(X, y, sample_weight)
-        except Declined as reason:
-            super().fit(X, y, sample_weight=sample_weight)
-            self._declined(reason)
-        return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         check_plain(X)

@@ -173,23 +173,23 @@ def _write(path: str, encoding: bytes, value: Any) -> None:
         raise _NotShareable(f"{type(error).__name__}: {error}") from error
 
 
-_missing = object()
+MISSING = object()
 
 
 def _read(path: str, encoding: bytes) -> Any:
-    """The value in a file, or `_missing`: no file, or another node's."""
+    """The value in a file, or `MISSING`: no file, or another node's."""
     try:
         with open(path, "rb") as file:
             # Private: who writes to an array gets a page of its own.
             whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     except FileNotFoundError:
-        return _missing
+        return MISSING
     magic, n_encoding, n_body, n_buffers = _HEAD.unpack_from(whole)
     at = _HEAD.size
     sizes = struct.unpack_from(f"<{n_buffers}Q", whole, at)
     at += 8 * n_buffers
     if magic != _MAGIC or whole[at : at + n_encoding] != encoding:
-        return _missing
+        return MISSING
     at += n_encoding
     body = whole[at : at + n_body]
     at += n_body
@@ -202,6 +202,49 @@ def _read(path: str, encoding: bytes) -> Any:
 
 
 # -- The exchange -----------------------------------------------------------------------------------
+
+
+class Claim:
+    """A value that this thread computes for everybody: the others wait until it is given or given up."""
+
+    def __init__(self, exchange: Exchange, path: str, encoding: bytes, what: str, held: contextlib.ExitStack) -> None:
+        self._exchange, self._path, self._encoding, self._what, self._held = exchange, path, encoding, what, held
+        exchange.claimed(1)
+        held.callback(exchange.claimed, -1)
+        self._recording = exchange.warned.recording()
+        self._record = self._recording.__enter__()
+        self._start = time.perf_counter()
+
+    def give_up(self) -> None:
+        """It failed: each computes for itself."""
+        with self._held:
+            self._recording.__exit__(None, None, None)
+            self._exchange.say_nothing(self._path)
+
+    def end(self, *value: Any) -> None:
+        """Give the value, or give up where there is none."""
+        if value:
+            self.give(*value)
+        else:
+            self.give_up()
+
+    def give(self, value: Any) -> None:
+        """Here it is; written if it took long enough and can be shared."""
+        seconds = time.perf_counter() - self._start
+        exchange, name = self._exchange, f"{self._what} {os.path.basename(self._path)}"
+        with self._held:
+            self._recording.__exit__(None, None, None)
+            if seconds < WORTH_S:
+                exchange.say_nothing(self._path)
+                return
+            exchange.note("made", name)
+            try:
+                if self._record.obstacle is not None:
+                    raise _NotShareable(self._record.obstacle)
+                _write(self._path + ".value", self._encoding, (value, self._record.said))
+            except _NotShareable as why:
+                exchange.note("kept", f"{self._what}: {why}")
+                exchange.say_nothing(self._path)
 
 
 def _settings() -> bytes | None:
@@ -225,20 +268,28 @@ class Exchange:
         self._settings: bytes | None = None
         self._claims: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
-        self._warnings = Recorder()
+        self._own = threading.local()
+        self.warned = Recorder()
         self._log = os.open(os.path.join(folder, "log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._closed: str | None = None if self._warnings.works else "this interpreter's warnings cannot be recorded"
+        self._closed: str | None = None if self.warned.works else "this interpreter's warnings cannot be recorded"
 
     def begin(self) -> bool:
         """Look at libraries and settings again; whether anything may be shared."""
-        self._settings = None
         if self._closed is None:
             self._closed = self.patched.changed()
             if self._closed is not None:
-                self._note("closed", self._closed)
-        if self._closed is None:
-            self._settings = _settings()
+                self.note("closed", self._closed)
+        # (In one step: a run may be going on while another thread reads a file.)
+        self._settings = _settings() if self._closed is None else None
         return self._settings is not None
+
+    def computes(self) -> bool:
+        """Whether this thread computes a value for everybody: what is read for it goes with it."""
+        return getattr(self._own, "claims", 0) > 0
+
+    def claimed(self, more: int) -> None:
+        """A claim of this thread begins (1) or ends (-1)."""
+        self._own.claims = getattr(self._own, "claims", 0) + more
 
     def wants_preview(self, estimator: Any, X: Any) -> bool:
         """Whether a fit at construction is to be looked for."""
@@ -248,7 +299,7 @@ class Exchange:
         draws = estimators.flags(estimator) & _core.EST_UNSEEDED
         return not (draws and estimators.global_generator_is_seeded())
 
-    def _note(self, what: str, text: str) -> None:
+    def note(self, what: str, text: str) -> None:
         os.write(self._log, f"{os.getpid()} {what} {text}\n".encode())
 
     def node(self, ref: Any, what: str, compute: Callable[[], Any]) -> Any:
@@ -257,27 +308,39 @@ class Exchange:
 
     def value(self, key: bytes | None, what: str, compute: Callable[[], Any]) -> Any:
         """The value under a key that means the same in every process (None: there is none)."""
+        found, claim = self.ask(key, what)
+        if found is not MISSING:
+            return found
+        if claim is None:
+            return compute()
+        try:
+            value = compute()
+        except BaseException:
+            claim.give_up()
+            raise
+        claim.give(value)
+        return value
+
+    def ask(self, key: bytes | None, what: str) -> tuple[Any, Claim | None]:
+        """The value under a key, or `MISSING` and the duty to say what becomes of it (None: nobody wants to know)."""
         settings = self._settings
         if settings is None or key is None:
-            return compute()
+            return MISSING, None
         encoding = settings + key
         name = hashlib.blake2b(encoding, digest_size=16).hexdigest()
         with self._guard:
-            claim = self._claims.setdefault(name, threading.Lock())
-        with claim:  # record locks do not keep threads of one process apart
-            return self._of_others(os.path.join(self.folder, name), encoding, what, compute)
-
-    def _of_others(self, path: str, encoding: bytes, what: str, compute: Callable[[], Any]) -> Any:
-        found = self._look(path, encoding, what)
-        if found is not _missing:
-            return found
-        if os.path.exists(path + ".none"):
-            return compute()
-        try:
-            lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:  # the directory is gone, with the runner: everybody is alone now
-            return compute()
-        try:
+            mine = self._claims.setdefault(name, threading.Lock())
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mine)  # record locks do not keep threads of one process apart
+            path = os.path.join(self.folder, name)
+            found = self._look(path, encoding, what)
+            if found is not MISSING or os.path.exists(path + ".none"):
+                return found, None
+            try:
+                lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError:  # the directory is gone, with the runner: everybody is alone now
+                return MISSING, None
+            stack.callback(os.close, lock)
             pause = 0.0005
             while True:
                 try:
@@ -288,43 +351,18 @@ class Exchange:
                     time.sleep(pause)
                     pause = min(2 * pause, 0.01)
             found = self._look(path, encoding, what)
-            if found is not _missing:
-                return found
-            if os.path.exists(path + ".none"):
-                return compute()
-            return self._compute(path, encoding, what, compute)
-        finally:
-            os.close(lock)
+            if found is not MISSING or os.path.exists(path + ".none"):
+                return found, None
+            return MISSING, Claim(self, path, encoding, what, stack.pop_all())
+        raise AssertionError("an exit stack swallows nothing here")
 
     def _look(self, path: str, encoding: bytes, what: str) -> Any:
         found = _read(path + ".value", encoding)
-        if found is _missing:
+        if found is MISSING:
             return found
         value, said = found
-        self._note("took", f"{what} {os.path.basename(path)}")
-        self._warnings.replay(said)
-        return value
-
-    def _compute(self, path: str, encoding: bytes, what: str, compute: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
-        try:
-            with self._warnings.recording() as record:
-                value = compute()
-        except BaseException:
-            self._nothing(path)
-            raise
-        seconds = time.perf_counter() - start
-        if seconds < WORTH_S:
-            self._nothing(path)
-            return value
-        self._note("made", f"{what} {os.path.basename(path)}")
-        try:
-            if record.obstacle is not None:
-                raise _NotShareable(record.obstacle)
-            _write(path + ".value", encoding, (value, record.said))
-        except _NotShareable as why:
-            self._note("kept", f"{what}: {why}")
-            self._nothing(path)
+        self.note("took", f"{what} {os.path.basename(path)}")
+        self.warned.replay(said)
         return value
 
     def around(self, name: str, operator: Callable[..., Any]) -> Callable[..., Any]:
@@ -347,7 +385,7 @@ class Exchange:
 
         return shared
 
-    def _nothing(self, path: str) -> None:
+    def say_nothing(self, path: str) -> None:
         with contextlib.suppress(OSError):  # the directory is gone
             os.close(os.open(path + ".none", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
@@ -366,6 +404,9 @@ def _connect() -> None:
     folder = getattr(hook, "exchange", None)
     if folder is not None and os.path.isdir(folder):
         _current = Exchange(folder, hook.patched)  # type: ignore[union-attr]
+        from . import reads
+
+        reads.install()
 
 
 def _after_fork() -> None:
@@ -407,11 +448,11 @@ def _is_quiet_parameter(value: Any, depth: int) -> bool:
     return not callable(value) or _is_library_code(value)
 
 
-def _holds_functions(value: Any, depth: int = 0) -> bool:
+def holds_functions(value: Any, depth: int = 0) -> bool:
     if isinstance(value, (list, tuple)):
-        return depth > 10 or any(_holds_functions(v, depth + 1) for v in value)
+        return depth > 10 or any(holds_functions(v, depth + 1) for v in value)
     if isinstance(value, dict):
-        return depth > 10 or any(_holds_functions(v, depth + 1) for v in value.values())
+        return depth > 10 or any(holds_functions(v, depth + 1) for v in value.values())
     return callable(value) and not isinstance(value, type)
 
 
@@ -437,7 +478,7 @@ def _wants_method(args: tuple) -> bool:
     obj, name, arguments, keywords, token = args[1:]
     if token is not None or name not in _METHODS or type(obj).__module__.partition(".")[0] not in _FRAMES:
         return False
-    return not _holds_functions(arguments) and not _holds_functions(keywords)
+    return not holds_functions(arguments) and not holds_functions(keywords)
 
 
 _WANTS = {"fit": _wants_fit, "apply": _wants_apply, "call": _wants_call, "method": _wants_method}
