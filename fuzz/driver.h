@@ -12,6 +12,7 @@
 
 #include "stratum/graph.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,11 @@
 #define UNUSED __attribute__((unused))
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+/* Asked for by UBSan when a program starts: undefined behaviour ends it, where it would be told and passed.
+ */
+const char *__ubsan_default_options(void);
+const char *__ubsan_default_options(void) { return "halt_on_error=1:print_stacktrace=1"; }
 
 #define CHECK(cond)                                                                                          \
     do {                                                                                                     \
@@ -53,21 +59,21 @@ static UNUSED uint64_t word(program *b)
 
 /* -- Memory: counted ------------------------------------------------------------------------- */
 
-static long blocks;
+static atomic_long blocks; /* threads of the library allocate, too */
 
 static void *count_resize(void *ud, void *p, size_t n)
 {
     (void)ud;
     void *q = realloc(p, n);
     CHECK(q != NULL);
-    blocks += p == NULL;
+    if (!p) atomic_fetch_add(&blocks, 1);
     return q;
 }
 
 static void count_release(void *ud, void *p)
 {
     (void)ud;
-    blocks--;
+    atomic_fetch_sub(&blocks, 1);
     free(p);
 }
 

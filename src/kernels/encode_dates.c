@@ -118,8 +118,11 @@ static inline __attribute__((always_inline)) void split(const int64_t *times, si
     const int64_t per_day = 86400 * per_second;
     for (size_t i = 0; i < n; i++) {
         int64_t t = times[i] == ST_NO_DATE ? 0 : times[i];
-        int64_t day = floor_div(t, per_day), rest = t - day * per_day, second = rest / per_second;
-        b->day[i] = day;
+        /* the day before the first whole one begins below the least number: no product of days */
+        int64_t day = t / per_day, rest = t % per_day, back = rest < 0;
+        rest += back * per_day;
+        int64_t second = rest / per_second;
+        b->day[i] = day - back;
         b->second[i] = (int32_t)second;
         b->nanosecond[i] = (int32_t)((rest - second * per_second) * (1000000000 / per_second));
     }

@@ -57,3 +57,22 @@ void st_parallel(unsigned threads, size_t n, st_item_fn fn, void *ud)
     for (unsigned t = 0; t < made; t++)
         pthread_join(helpers[t].id, NULL);
 }
+
+typedef struct cut {
+    st_part_fn fn;
+    void *ud;
+    int n;
+} cut;
+
+static void do_part(void *ud, size_t i, unsigned worker)
+{
+    (void)worker;
+    const cut *c = ud;
+    c->fn(c->ud, (int)i, c->n);
+}
+
+void st_fork(int n, st_part_fn fn, void *ud)
+{
+    cut c = {fn, ud, n < 1 ? 1 : n > ST_MAX_THREADS ? ST_MAX_THREADS : n};
+    st_parallel((unsigned)c.n, (size_t)c.n, do_part, &c);
+}

@@ -81,16 +81,6 @@ void st_scan_free(const st_alloc *a, st_scan *s);
 /* MurmurHash3, 32 bits. */
 uint32_t st_murmur3(const uint8_t *p, size_t len, uint32_t seed);
 
-/* -- Threads --------------------------------------------------------------------------------------------- */
-
-typedef void (*st_fork_fn)(void *arg, int part, int n_parts);
-
-/* Call fn(arg, 0..n-1, n), on n threads where the system gives them; returns when all have returned.  A
- * thread costs some 30 microseconds to start: callers ask for one only above a measured size. */
-void st_fork(int n, st_fork_fn fn, void *arg);
-
-#define ST_MAX_FORK 64
-
 /* -- Rows of sparse matrices ----------------------------------------------------------------------------- */
 
 /* Sort keys whose upper half is below 2^bits; tmp has room for n. */

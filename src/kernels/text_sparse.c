@@ -6,8 +6,9 @@
  */
 #include "kernels/text.h"
 
+#include "kernels/parallel.h"
+
 #include <math.h>
-#include <pthread.h>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__) &&      \
     !defined(__SANITIZE_ADDRESS__)
@@ -16,43 +17,7 @@
 #define ST_CLONES
 #endif
 
-/* -- Threads --------------------------------------------------------------------------------------------- */
-
-typedef struct fork_part {
-    st_fork_fn fn;
-    void *arg;
-    int part, n;
-} fork_part;
-
-static void *fork_main(void *arg)
-{
-    fork_part *p = arg;
-    p->fn(p->arg, p->part, p->n);
-    return NULL;
-}
-
-void st_fork(int n, st_fork_fn fn, void *arg)
-{
-    if (n > ST_MAX_FORK) n = ST_MAX_FORK;
-    if (n <= 1) {
-        fn(arg, 0, 1);
-        return;
-    }
-    pthread_t threads[ST_MAX_FORK];
-    fork_part parts[ST_MAX_FORK];
-    bool started[ST_MAX_FORK] = {false};
-    for (int i = 1; i < n; i++) {
-        parts[i] = (fork_part){fn, arg, i, n};
-        started[i] = pthread_create(&threads[i], NULL, fork_main, &parts[i]) == 0;
-    }
-    fn(arg, 0, n);
-    for (int i = 1; i < n; i++) {
-        if (started[i])
-            pthread_join(threads[i], NULL);
-        else
-            fn(arg, i, n); /* the system gave no thread: its part is done here */
-    }
-}
+/* -- Sharing out ----------------------------------------------------------------------------------------- */
 
 /* Rows [*from, *to) of a part, shared out so that each has about as many entries. */
 static void share_rows(size_t n_rows, const int32_t *indptr, int part, int n_parts, size_t *from, size_t *to)

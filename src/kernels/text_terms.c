@@ -5,6 +5,8 @@
  */
 #include "kernels/text.h"
 
+#include "kernels/parallel.h"
+
 #include <stdlib.h>
 
 static inline uint32_t load32(const uint8_t *p)

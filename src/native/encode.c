@@ -43,55 +43,31 @@ static inline int number(st_terms *t, line *lines, const uint8_t *p, size_t len,
     return ST_OK;
 }
 
-static inline bool is_null(const uint8_t *bits, int64_t i) { return bits && !(bits[i >> 3] >> (i & 7) & 1); }
-
 /* What is done with a row's string; NULL: a null. */
 typedef int (*row_fn)(void *ud, int64_t row, const uint8_t *p, size_t len);
 
-/* Strings between offsets of one type. */
-#define BETWEEN(T)                                                                                           \
-    for (int64_t r = 0; r < array->length; r++) {                                                            \
-        const T *off = (const T *)array->buffers[1] + array->offset + r;                                     \
-        if (is_null(bits, array->offset + r))                                                                \
-            ST_TRY(row(ud, r, NULL, 0));                                                                     \
-        else                                                                                                 \
-            ST_TRY(row(ud, r, text + off[0], (size_t)(off[1] - off[0])));                                    \
-    }
+#define EACH(KIND)                                                                                           \
+    case KIND:                                                                                               \
+        for (int64_t r = 0; r < s.n; r++) {                                                                  \
+            const uint8_t *p = NULL;                                                                         \
+            size_t len = 0;                                                                                  \
+            if (!st_strings_null(&s, r) && !st_strings_at(&s, KIND, r, &p, &len)) return ST_EINVAL;          \
+            ST_TRY(row(ud, r, p, len));                                                                      \
+        }                                                                                                    \
+        return ST_OK;
 
-/* (Inlined with its `row` into each of the two loops.) */
+/* (Inlined with its `row` into each of the loops.) */
 static inline __attribute__((always_inline)) int
 each_row(const struct ArrowSchema *schema, const struct ArrowArray *array, row_fn row, void *ud)
 {
-    if (schema->dictionary) return ST_EUNSUPPORTED;
-    const uint8_t *bits = array->null_count == 0 ? NULL : array->buffers[0];
-    if (strcmp(schema->format, "U") == 0) {
-        const uint8_t *text = array->buffers[2] ? array->buffers[2] : (const uint8_t *)"";
-        BETWEEN(int64_t)
-    } else if (strcmp(schema->format, "u") == 0) {
-        const uint8_t *text = array->buffers[2] ? array->buffers[2] : (const uint8_t *)"";
-        BETWEEN(int32_t)
-    } else if (strcmp(schema->format, "vu") == 0) {
-        /* 16 bytes: length; up to 12 bytes, or 4 bytes, number of the buffer, offset in it */
-        for (int64_t r = 0; r < array->length; r++) {
-            const uint8_t *view = (const uint8_t *)array->buffers[1] + 16 * (array->offset + r),
-                          *p = view + 4;
-            int32_t len, which, at;
-            if (is_null(bits, array->offset + r)) {
-                ST_TRY(row(ud, r, NULL, 0));
-                continue;
-            }
-            memcpy(&len, view, 4);
-            if (len > 12) {
-                memcpy(&which, view + 8, 4);
-                memcpy(&at, view + 12, 4);
-                p = (const uint8_t *)array->buffers[2 + which] + at;
-            }
-            ST_TRY(row(ud, r, p, (size_t)len));
-        }
-    } else {
-        return ST_EUNSUPPORTED;
+    st_strings s;
+    ST_TRY(st_strings_open(&s, schema, array));
+    switch (s.kind) {
+        EACH(ST_OFFSETS_32)
+        EACH(ST_OFFSETS_64)
+        EACH(ST_VIEWS)
     }
-    return ST_OK;
+    return ST_EUNSUPPORTED;
 }
 
 typedef struct numbering {

@@ -15,8 +15,9 @@
 #include "native/text.h"
 
 /* The numbers of the rows of an array of strings (u, U, vu), by first sight in all arrays that went into the
- * table; ST_NO_CODE for null.  `codes` has room for array->length.  ST_EUNSUPPORTED: another type. ST_ELIMIT:
- * more than `most` strings. */
+ * table; ST_NO_CODE for null.  `codes` has room for array->length.  ST_EUNSUPPORTED: another type.
+ * ST_EINVAL: an array that is broken (arrow.h), which holds of the functions below as well.  ST_ELIMIT: more
+ * than `most` strings. */
 int st_encode_arrow(st_terms *strings, const struct ArrowSchema *schema, const struct ArrowArray *array,
                     size_t most, uint32_t *codes, size_t *n_nulls) ST_USE;
 

@@ -10,6 +10,7 @@
 #define ST_NATIVE_TEXT_H
 
 #include "kernels/text.h"
+#include "native/arrow.h"
 
 /* -- Columns --------------------------------------------------------------------------------------------- */
 
@@ -21,7 +22,7 @@ typedef struct st_column {
     ST_VEC(uint32_t) codes;
     ST_VEC(int64_t) counts; /* rows a string; as many as there are strings */
     size_t n_nulls;
-    bool ascii, surrogates;
+    bool ascii, surrogates, broken; /* all are ASCII; some hold surrogates; some are no UTF-8 even so */
 } st_column;
 
 int st_column_init(st_column *c, const st_alloc *a, size_t expect) ST_USE;
@@ -35,35 +36,10 @@ int st_column_repeat(st_column *c, uint32_t code) ST_USE;
 
 /* -- Arrow ----------------------------------------------------------------------------------------------- */
 
-#ifndef ARROW_C_DATA_INTERFACE
-#define ARROW_C_DATA_INTERFACE
-struct ArrowSchema {
-    const char *format, *name, *metadata;
-    int64_t flags, n_children;
-    struct ArrowSchema **children, *dictionary;
-    void (*release)(struct ArrowSchema *);
-    void *private_data;
-};
-struct ArrowArray {
-    int64_t length, null_count, offset, n_buffers, n_children;
-    const void **buffers;
-    struct ArrowArray **children, *dictionary;
-    void (*release)(struct ArrowArray *);
-    void *private_data;
-};
-#endif
-#ifndef ARROW_C_STREAM_INTERFACE
-#define ARROW_C_STREAM_INTERFACE
-struct ArrowArrayStream {
-    int (*get_schema)(struct ArrowArrayStream *, struct ArrowSchema *out);
-    int (*get_next)(struct ArrowArrayStream *, struct ArrowArray *out);
-    const char *(*get_last_error)(struct ArrowArrayStream *);
-    void (*release)(struct ArrowArrayStream *);
-    void *private_data;
-};
-#endif
-
-/* The rows of an array of strings (u, U, vu, or a dictionary of those); ST_EUNSUPPORTED for other types. */
+/* The rows of an array of strings (u, U, vu, or a dictionary of those).  ST_EINVAL: an array that is broken
+ * (arrow.h says what is seen of that); rows before the broken one are there.  ST_EUNSUPPORTED: another type,
+ * or a string in the column that is no UTF-8, told after all rows: the original has to say what it says to
+ * that. */
 int st_column_add_arrow(st_column *c, const struct ArrowSchema *schema,
                         const struct ArrowArray *array) ST_USE;
 

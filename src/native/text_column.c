@@ -22,6 +22,21 @@ void st_column_free(st_column *c)
     *c = (st_column){0};
 }
 
+/* The length of the sequence that begins at p (not ASCII); 0: there is none.  Surrogates are sequences. */
+static size_t sequence(const uint8_t *p, size_t left)
+{
+    uint8_t c = p[0], least = 0x80, most = 0xBF; /* of the second byte */
+    size_t n = c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+    if (c < 0xC2 || c > 0xF4 || left < n) return 0;
+    if (c == 0xE0) least = 0xA0;
+    if (c == 0xF0) least = 0x90;
+    if (c == 0xF4) most = 0x8F;
+    if (p[1] < least || p[1] > most) return 0;
+    for (size_t i = 2; i < n; i++)
+        if ((p[i] & 0xC0) != 0x80) return 0;
+    return n;
+}
+
 static void look_at(st_column *c, const uint8_t *p, size_t len)
 {
     size_t i = 0;
@@ -34,8 +49,15 @@ static void look_at(st_column *c, const uint8_t *p, size_t len)
         i++;
     if (i == len) return;
     c->ascii = false;
-    for (; i + 1 < len && !c->surrogates; i++)
-        c->surrogates = p[i] == 0xED && p[i + 1] >= 0xA0; /* D800 to DFFF: ED A0 80 to ED BF BF */
+    while (i < len) {
+        size_t n = p[i] < 0x80 ? 1 : sequence(p + i, len - i);
+        if (n == 3 && p[i] == 0xED && p[i + 1] >= 0xA0) c->surrogates = true; /* D800 to DFFF */
+        if (n == 0) {
+            c->broken = true;
+            n = 1;
+        }
+        i += n;
+    }
 }
 
 int st_column_number(st_column *c, const uint8_t *p, size_t len, uint32_t *code)
@@ -74,93 +96,62 @@ int st_column_add_null(st_column *c)
 
 /* -- Arrow ----------------------------------------------------------------------------------------------- */
 
-static bool is_valid(const struct ArrowArray *a, int64_t i)
+static int64_t index_at(char format, const uint8_t *v, int64_t i)
 {
-    const uint8_t *bits = a->n_buffers > 0 ? a->buffers[0] : NULL;
-    return !bits || (bits[i >> 3] >> (i & 7) & 1);
-}
-
-/* String i (offset counted in); false: the type is not one of strings. */
-static bool string_at(const char *format, const struct ArrowArray *a, int64_t i, const uint8_t **p,
-                      size_t *len)
-{
-    if (strcmp(format, "U") == 0) {
-        const int64_t *off = a->buffers[1];
-        *p = (const uint8_t *)a->buffers[2] + off[i];
-        *len = (size_t)(off[i + 1] - off[i]);
-    } else if (strcmp(format, "u") == 0) {
-        const int32_t *off = a->buffers[1];
-        *p = (const uint8_t *)a->buffers[2] + off[i];
-        *len = (size_t)(off[i + 1] - off[i]);
-    } else if (strcmp(format, "vu") == 0) {
-        /* 16 bytes: length; up to 12 bytes, or 4 bytes, number of the buffer, offset in it */
-        const uint8_t *view = (const uint8_t *)a->buffers[1] + 16 * i;
-        int32_t n, which, at;
-        memcpy(&n, view, 4);
-        *len = (size_t)n;
-        if (n <= 12) {
-            *p = view + 4;
-        } else {
-            memcpy(&which, view + 8, 4);
-            memcpy(&at, view + 12, 4);
-            *p = (const uint8_t *)a->buffers[2 + which] + at;
-        }
-    } else {
-        return false;
+#define INDEX(T)                                                                                             \
+    {                                                                                                        \
+        T x;                                                                                                 \
+        memcpy(&x, v + i * (int64_t)sizeof x, sizeof x);                                                     \
+        return (int64_t)x; /* beyond half of 64 bits: negative, and no index */                              \
     }
-    return true;
-}
-
-static bool is_string(const char *format)
-{
-    return strcmp(format, "u") == 0 || strcmp(format, "U") == 0 || strcmp(format, "vu") == 0;
-}
-
-static int64_t index_at(char format, const void *v, int64_t i)
-{
     switch (format) {
-    case 'c': return ((const int8_t *)v)[i];
-    case 'C': return ((const uint8_t *)v)[i];
-    case 's': return ((const int16_t *)v)[i];
-    case 'S': return ((const uint16_t *)v)[i];
-    case 'i': return ((const int32_t *)v)[i];
-    case 'I': return ((const uint32_t *)v)[i];
-    default: return ((const int64_t *)v)[i];
+    case 'c': INDEX(int8_t)
+    case 'C': INDEX(uint8_t)
+    case 's': INDEX(int16_t)
+    case 'S': INDEX(uint16_t)
+    case 'i': INDEX(int32_t)
+    case 'I': INDEX(uint32_t)
+    default: INDEX(int64_t)
     }
+#undef INDEX
 }
 
 /* Strings of the dictionary are numbered when a row is the first to have them. */
 static int add_dictionary(st_column *c, const struct ArrowSchema *s, const struct ArrowArray *array)
 {
-    const struct ArrowArray *d = array->dictionary;
-    const char *format = s->dictionary->format;
-    if (!is_string(format) || strlen(s->format) != 1 || !strchr("cCsSiIlL", s->format[0]))
-        return ST_EUNSUPPORTED;
-    uint32_t *codes = st_mem_new(c->a, (size_t)d->length * sizeof *codes);
+    st_strings d;
+    if (!s->format || !array->dictionary) return ST_EINVAL;
+    if (strlen(s->format) != 1 || !strchr("cCsSiIlL", s->format[0])) return ST_EUNSUPPORTED;
+    ST_TRY(st_strings_open(&d, s->dictionary, array->dictionary));
+    ST_TRY(st_arrow_counts(array));
+    if (array->length == 0) return ST_OK;
+    if (array->n_buffers < 2 || !array->buffers || !array->buffers[1]) return ST_EINVAL;
+    if (d.n >= ST_NO_TERM) return ST_ELIMIT;
+    uint32_t *codes = st_mem_new(c->a, (size_t)d.n * sizeof *codes);
     if (!codes) return ST_ENOMEM;
-    for (int64_t i = 0; i < d->length; i++)
+    for (int64_t i = 0; i < d.n; i++)
         codes[i] = ST_NO_TERM;
     int rc = ST_OK;
     for (int64_t r = 0; r < array->length && rc == ST_OK; r++) {
         int64_t at = array->offset + r;
-        if (!is_valid(array, at)) {
+        if (st_bit_null(array->buffers[0], at)) {
             rc = st_column_add_null(c);
             continue;
         }
         int64_t which = index_at(s->format[0], array->buffers[1], at);
-        if (which < 0 || which >= d->length) {
+        if (which < 0 || which >= d.n) {
             rc = ST_EINVAL;
             break;
         }
-        if (!is_valid(d, d->offset + which)) {
+        if (st_strings_null(&d, which)) {
             rc = st_column_add_null(c);
             continue;
         }
         if (codes[which] == ST_NO_TERM) {
-            const uint8_t *p = NULL;
-            size_t len = 0;
-            (void)string_at(format, d, d->offset + which, &p, &len);
-            rc = st_column_number(c, p, len, &codes[which]);
+            const uint8_t *p;
+            size_t len;
+            rc = st_strings_at(&d, d.kind, which, &p, &len) ? st_column_number(c, p, len, &codes[which])
+                                                            : ST_EINVAL;
         }
         if (rc == ST_OK) rc = st_column_repeat(c, codes[which]);
     }
@@ -168,21 +159,28 @@ static int add_dictionary(st_column *c, const struct ArrowSchema *s, const struc
     return rc;
 }
 
-int st_column_add_arrow(st_column *c, const struct ArrowSchema *schema, const struct ArrowArray *array)
+static int add_strings(st_column *c, const struct ArrowSchema *schema, const struct ArrowArray *array)
 {
-    if (schema->dictionary) return add_dictionary(c, schema, array);
-    if (!is_string(schema->format)) return ST_EUNSUPPORTED;
-    ST_TRY(st_vec_reserve(c->a, &c->codes, (size_t)array->length));
-    for (int64_t r = 0; r < array->length; r++) {
+    st_strings s;
+    ST_TRY(st_strings_open(&s, schema, array));
+    if (s.n > UINT32_MAX) return ST_ELIMIT;
+    ST_TRY(st_vec_reserve(c->a, &c->codes, (size_t)s.n));
+    for (int64_t r = 0; r < s.n; r++) {
         const uint8_t *p;
         size_t len;
-        int64_t at = array->offset + r;
-        if (!is_valid(array, at)) {
+        if (st_strings_null(&s, r)) {
             ST_TRY(st_column_add_null(c));
             continue;
         }
-        (void)string_at(schema->format, array, at, &p, &len);
+        if (!st_strings_at(&s, s.kind, r, &p, &len)) return ST_EINVAL;
         ST_TRY(st_column_add(c, p, len));
     }
     return ST_OK;
+}
+
+int st_column_add_arrow(st_column *c, const struct ArrowSchema *schema, const struct ArrowArray *array)
+{
+    ST_TRY(schema->dictionary ? add_dictionary(c, schema, array) : add_strings(c, schema, array));
+    /* what is no UTF-8, nobody has as a str */
+    return c->broken || c->surrogates ? ST_EUNSUPPORTED : ST_OK;
 }

@@ -9,6 +9,8 @@
  */
 #include "native/text.h"
 
+#include "kernels/parallel.h"
+
 #include <math.h>
 
 /* A second thread costs 30 microseconds and a table of its own; measured, it pays from some 50 KB of text. */
@@ -131,7 +133,7 @@ int st_count(st_counts *out, const st_alloc *a, const st_column *column, const s
     *out = (st_counts){.a = a, .terms = given, .n_texts = strings->n};
     int n = (int)(strings->n_bytes / BYTES_A_THREAD) + 1;
     if (n > n_threads) n = n_threads < 1 ? 1 : n_threads;
-    if (n > ST_MAX_FORK) n = ST_MAX_FORK;
+    if (n > ST_MAX_THREADS) n = ST_MAX_THREADS;
     out->n_parts = n;
     out->parts = st_mem_zero(a, (size_t)n * sizeof *out->parts);
     out->ptr = st_mem_zero(a, (strings->n + (size_t)n) * sizeof *out->ptr);
@@ -395,7 +397,7 @@ static size_t size_of(st_number n) { return n == ST_I32 || n == ST_F32 ? 4 : 8; 
 int st_counts_rows(const st_counts *c, const st_rows_spec *spec, int32_t *indptr, int32_t *index, void *data,
                    int n_threads)
 {
-    int rc[ST_MAX_FORK] = {0};
+    int rc[ST_MAX_THREADS] = {0};
     rows_job job = {c, spec, indptr, index, data, 1, NULL, rc};
     uint32_t largest = c->terms->n ? (uint32_t)c->terms->n - 1 : 0;
     for (size_t i = 0; i < c->terms->n; i++)
@@ -407,7 +409,8 @@ int st_counts_rows(const st_counts *c, const st_rows_spec *spec, int32_t *indptr
         if (!job.kept) return ST_ENOMEM;
     }
     int n = indptr[c->n_texts] > 20000 ? n_threads : 1;
-    if (n > ST_MAX_FORK) n = ST_MAX_FORK;
+    if (n > ST_MAX_THREADS) n = ST_MAX_THREADS;
+    if (n < 1) n = 1;
     st_fork(n, rows_part, &job);
     int result = ST_OK;
     for (int p = 0; p < n && result == ST_OK; p++)

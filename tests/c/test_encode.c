@@ -70,11 +70,14 @@ static void test_arrow(void)
     static const int32_t at[] = {0, 22};
     memcpy(views[1].text, bytes + 22, 4);
     memcpy(views[1].text + 4, at, 8);
-    const void *viewed[] = {NULL, views, bytes};
-    array = (struct ArrowArray){.length = 3, .n_buffers = 3, .buffers = viewed};
+    int64_t sizes[] = {37};
+    const void *viewed[] = {NULL, views, bytes, sizes};
+    array = (struct ArrowArray){.length = 3, .n_buffers = 4, .buffers = viewed};
     schema.format = "vu";
     OK(st_encode_arrow(&t, &schema, &array, 9, codes, &nulls));
     CHECK(codes[0] == 0 && codes[1] == 4 && codes[2] == 2);
+    sizes[0] = 36; /* a view that leaves its buffer */
+    CHECK_INT(st_encode_arrow(&t, &schema, &array, 9, codes, &nulls), ST_EINVAL);
     schema.format = "l";
     CHECK_INT(st_encode_arrow(&t, &schema, &array, 9, codes, &nulls), ST_EUNSUPPORTED);
     schema.dictionary = &schema;
@@ -216,6 +219,21 @@ static void test_parts(void)
           out[5] == 1);
     for (int64_t unit = 1; unit <= 1000000; unit *= 1000)
         st_dates_parts(4, small, unit, 3, some, out, 1);
+    /* the least time: its day begins before the least number */
+    static const struct {
+        int64_t unit;
+        float parts[7];
+    } least[] = {{1000000000, {1677, 9, 21, 0, 12, 43, 145224}},
+                 {1000000, {-290308, 12, 21, 19, 59, 5, 224193}},
+                 {1000, {-292275055.0f, 5, 16, 16, 47, 4, 193000}},
+                 {1, {-292277022657.0f, 1, 27, 8, 29, 53, 0}}};
+    static const st_date_part whole[] = {ST_YEAR,   ST_MONTH,  ST_DAY,        ST_HOUR,
+                                         ST_MINUTE, ST_SECOND, ST_MICROSECOND};
+    for (size_t u = 0; u < 4; u++) {
+        st_dates_parts(1, small + 3, least[u].unit, 7, whole, out, 1);
+        for (size_t k = 0; k < 7; k++)
+            CHECK(out[k] == least[u].parts[k]);
+    }
     static const int64_t nights[] = {0, 86400, ST_NO_DATE, -172800, 5};
     CHECK(st_dates_midnight(4, nights, 1) && !st_dates_midnight(5, nights, 1));
     free(times);

@@ -2,6 +2,7 @@
  * failing in turn, and with one thread and several. */
 #include "check.h"
 
+#include "kernels/parallel.h"
 #include "native/text.h"
 
 /* Term -> number; -1: not there. */
@@ -160,6 +161,28 @@ static char *long_text(size_t seed)
     return words;
 }
 
+static void note_part(void *ud, int part, int n_parts)
+{
+    atomic_int *seen = ud;
+    CHECK(part >= 0 && part < n_parts);
+    atomic_fetch_add(&seen[part], 1);
+    atomic_store(&seen[ST_MAX_THREADS], n_parts);
+}
+
+/* Each part is done once, whatever number of them is asked for. */
+static void test_fork(void)
+{
+    static const int asked[] = {-3, 0, 1, 2, 3, 7, ST_MAX_THREADS, ST_MAX_THREADS + 1, 1000};
+    for (size_t k = 0; k < sizeof asked / sizeof *asked; k++) {
+        atomic_int seen[ST_MAX_THREADS + 1] = {0};
+        int n = asked[k] < 1 ? 1 : asked[k] > ST_MAX_THREADS ? ST_MAX_THREADS : asked[k];
+        st_fork(asked[k], note_part, seen);
+        CHECK_INT(atomic_load(&seen[ST_MAX_THREADS]), n);
+        for (int i = 0; i < ST_MAX_THREADS; i++)
+            CHECK_INT(atomic_load(&seen[i]), i < n);
+    }
+}
+
 static void test_threads(void)
 {
     enum { N = 600 };
@@ -191,6 +214,11 @@ static void test_threads(void)
         data[k] = malloc(nnz * sizeof(double));
         st_rows_spec rows = {.map = map, .order = ST_AS_SEEN, .sort = true, .norm = 2, .number = ST_F64};
         OK(st_counts_rows(c, &rows, ptr[k], index[k], data[k], k ? 3 : 1));
+        /* no thread is one thread, whose failure is told as well */
+        atomic_store(&memory.fail_at, atomic_load(&memory.calls) + 1);
+        CHECK_INT(st_counts_rows(c, &rows, ptr[k], index[k], data[k], 0), ST_ENOMEM);
+        atomic_store(&memory.fail_at, 0);
+        OK(st_counts_rows(c, &rows, ptr[k], index[k], data[k], 0));
     }
     size_t nnz = (size_t)ptr[0][N];
     CHECK(memcmp(ptr[0], ptr[1], (N + 1) * sizeof(int32_t)) == 0);
@@ -314,6 +342,171 @@ static void test_arrow(void)
     CHECK(c.a == NULL);
 }
 
+/* Rows of an array that were read, and -1 where it was found broken after them. */
+static int read_rows(const char *format, const struct ArrowArray *array, const struct ArrowSchema *dictionary,
+                     size_t *n)
+{
+    struct ArrowSchema schema = {.format = format, .dictionary = (struct ArrowSchema *)(uintptr_t)dictionary};
+    st_column c;
+    OK(st_column_init(&c, &meter, 0));
+    int rc = st_column_add_arrow(&c, &schema, array);
+    *n = c.codes.n;
+    st_column_free(&c);
+    return rc;
+}
+
+/* Strings that nobody has as a str. */
+static void test_not_utf8(void)
+{
+    static const char *const whole[] = {"ascii",
+                                        "\xC2\x80",
+                                        "\xDF\xBF",
+                                        "\xE0\xA0\x80",
+                                        "\xED\x9F\xBF",
+                                        "\xEE\x80\x80",
+                                        "\xF0\x90\x80\x80",
+                                        "\xF4\x8F\xBF\xBF",
+                                        "longer than eight \xC3\xA9!"};
+    static const char *const broken[] = {"\x80",
+                                         "\xC0\x80",
+                                         "\xC1\xBF",
+                                         "\xC3",
+                                         "\xC3(",
+                                         "\xE0\x9F\xBF",
+                                         "\xE2\x82",
+                                         "\xE2\x82(",
+                                         "\xED\xA0\x80",
+                                         "\xED\xBF\xBF",
+                                         "\xF0\x8F\xBF\xBF",
+                                         "\xF0\x9F\x98",
+                                         "\xF4\x90\x80\x80",
+                                         "\xF5\x80\x80\x80",
+                                         "\xFF",
+                                         "longer than eight \xC3\xA9 \xFE"};
+    for (size_t i = 0; i < 9 + 16; i++) {
+        const char *words = i < 9 ? whole[i] : broken[i - 9];
+        const int32_t off[] = {0, 0, (int32_t)strlen(words)};
+        const void *buffers[] = {NULL, off, words};
+        struct ArrowArray array = {.length = 2, .n_buffers = 3, .buffers = buffers};
+        size_t n;
+        CHECK_INT(read_rows("u", &array, NULL, &n), i < 9 ? ST_OK : ST_EUNSUPPORTED);
+        CHECK_INT(n, 2);
+    }
+}
+
+#define BROKEN_AFTER(rows, format, dictionary)                                                               \
+    do {                                                                                                     \
+        size_t n_;                                                                                           \
+        CHECK_INT(read_rows((format), &array, (dictionary), &n_), ST_EINVAL);                                \
+        CHECK_INT(n_, rows);                                                                                 \
+    } while (0)
+
+/* Each thing that a reader can see of an array that is broken. */
+static void test_broken_arrow(void)
+{
+    static const char bytes[] = "a text of which views show stretches";
+    size_t n;
+    /* offsets: a negative one, one that decreases, one beyond the last */
+    int32_t off[] = {0, 3, 6, 6, 9};
+    const void *buffers[6] = {NULL, off, bytes};
+    struct ArrowArray array = {.length = 4, .n_buffers = 3, .buffers = buffers};
+    OK(read_rows("u", &array, NULL, &n));
+    CHECK_INT(n, 4);
+    off[0] = -1;
+    BROKEN_AFTER(0, "u", NULL);
+    off[0] = 0, off[2] = 2;
+    BROKEN_AFTER(1, "u", NULL);
+    off[2] = 10;
+    BROKEN_AFTER(1, "u", NULL);
+    static const uint8_t valid[] = {0x09}; /* both rows that have it are null: nobody reads them */
+    buffers[0] = valid;
+    OK(read_rows("u", &array, NULL, &n));
+    buffers[0] = NULL;
+    int64_t wide[] = {0, 3, INT64_MAX, INT64_MIN, 9};
+    buffers[1] = wide;
+    BROKEN_AFTER(1, "U", NULL);
+    /* no text: empty strings alone */
+    buffers[1] = off, buffers[2] = NULL, off[2] = 3;
+    BROKEN_AFTER(0, "u", NULL);
+    off[0] = 3, off[3] = 3, off[4] = 3;
+    OK(read_rows("u", &array, NULL, &n));
+    CHECK_INT(n, 4);
+    /* counts and buffers */
+    const struct ArrowArray whole = array;
+    static const int64_t lengths[] = {-1, INT64_MIN, INT64_MAX};
+    for (size_t i = 0; i < 3; i++) {
+        array.length = lengths[i];
+        BROKEN_AFTER(0, "u", NULL);
+        array = whole, array.offset = lengths[i];
+        BROKEN_AFTER(0, "u", NULL);
+        array = whole;
+    }
+    array.null_count = 5;
+    BROKEN_AFTER(0, "u", NULL);
+    array.null_count = -2;
+    BROKEN_AFTER(0, "u", NULL);
+    array = whole, array.n_buffers = 2;
+    BROKEN_AFTER(0, "u", NULL);
+    array = whole, array.buffers = NULL;
+    BROKEN_AFTER(0, "u", NULL);
+    array.length = 0; /* no rows need no buffers */
+    OK(read_rows("u", &array, NULL, &n));
+    array = whole, buffers[1] = NULL;
+    BROKEN_AFTER(0, "u", NULL);
+    BROKEN_AFTER(0, NULL, NULL);
+    /* views: length, buffer, place, size, no buffer, no sizes */
+    struct {
+        int32_t len;
+        char begin[4];
+        int32_t which, at;
+    } views[2] = {{3, "abc", 0, 0}, {13, "a te", 0, 0}}, view = views[1];
+    int64_t sizes[] = {36};
+    buffers[1] = views, buffers[2] = bytes, buffers[3] = sizes;
+    array.length = 2, array.n_buffers = 4;
+    OK(read_rows("vu", &array, NULL, &n));
+    CHECK_INT(n, 2);
+    views[1].len = -13;
+    BROKEN_AFTER(1, "vu", NULL);
+    views[1] = view, views[1].which = 1;
+    BROKEN_AFTER(1, "vu", NULL);
+    views[1].which = -1;
+    BROKEN_AFTER(1, "vu", NULL);
+    views[1] = view, views[1].at = -1;
+    BROKEN_AFTER(1, "vu", NULL);
+    views[1].at = 24;
+    BROKEN_AFTER(1, "vu", NULL);
+    views[1].at = 23;
+    OK(read_rows("vu", &array, NULL, &n));
+    views[1].len = INT32_MAX, views[1].at = INT32_MAX;
+    BROKEN_AFTER(1, "vu", NULL);
+    views[1] = view, buffers[2] = NULL;
+    BROKEN_AFTER(1, "vu", NULL);
+    buffers[2] = bytes, buffers[3] = NULL;
+    BROKEN_AFTER(0, "vu", NULL);
+    /* a dictionary that is not there, or claims what nobody has; indices that are not there */
+    buffers[3] = sizes;
+    const struct ArrowSchema strings = {.format = "vu"};
+    struct ArrowArray values = array;
+    static const uint64_t index[] = {1, UINT64_MAX};
+    const void *keys[] = {NULL, index};
+    array = (struct ArrowArray){.length = 1, .n_buffers = 2, .buffers = keys, .dictionary = &values};
+    OK(read_rows("L", &array, &strings, &n));
+    CHECK_INT(n, 1);
+    array.length = 2;
+    BROKEN_AFTER(1, "L", &strings);
+    keys[1] = NULL;
+    BROKEN_AFTER(0, "L", &strings);
+    keys[1] = index, array.n_buffers = 1;
+    BROKEN_AFTER(0, "L", &strings);
+    array.n_buffers = 2, values.length = INT64_MAX / 32;
+    CHECK_INT(read_rows("L", &array, &strings, &n), ST_ELIMIT);
+    values.length = INT64_MAX / 2;
+    BROKEN_AFTER(0, "L", &strings);
+    array.dictionary = NULL;
+    BROKEN_AFTER(0, "L", &strings);
+    CHECK_INT(read_rows("LL", &whole, &strings, &n), ST_EINVAL);
+}
+
 /* -- Every allocation failing ---------------------------------------------------------------------------- */
 
 static int scenario(void)
@@ -386,10 +579,13 @@ int main(void)
     RUN(test_terms);
     RUN(test_scan);
     RUN(test_rows);
+    RUN(test_fork);
     RUN(test_threads);
     RUN(test_sort);
     RUN(test_dense);
     RUN(test_arrow);
+    RUN(test_broken_arrow);
+    RUN(test_not_utf8);
     RUN(test_nomem);
     return 0;
 }

@@ -387,3 +387,23 @@ def test_core_refuses_bad_buffers() -> None:
         pass
     with pytest.raises(ValueError, match="exactness"), native.config_context(exactness="exact"):
         pass
+
+
+@pytest.mark.parametrize(
+    "broken", [b"bad \xff\xfe text", b"caf\xc3", b"\xed\xa0\x80 surrogate", b"\xc0\x80"]
+)
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_arrow_text_that_is_no_utf8(broken: bytes, dictionary: bool) -> None:
+    # Arrow does not look at what its strings hold; making a str of one raises in the original.
+    words = [b"good text", broken, "café".encode()]
+    off = np.cumsum([0, *map(len, words)]).astype(np.int32)
+    array = pa.StringArray.from_buffers(3, pa.py_buffer(off.tobytes()), pa.py_buffer(b"".join(words)))
+    if dictionary:
+        array = pa.DictionaryArray.from_arrays(pa.array([1, 0, 1, 2], pa.int8()), array)
+    assert _core.text_from_arrow(pa.chunked_array([array]).__arrow_c_stream__()) is None
+    column = pd.Series(array, dtype=pd.ArrowDtype(array.type))
+    with pytest.raises(UnicodeDecodeError) as want:
+        original.CountVectorizer().fit_transform(column)
+    with pytest.raises(UnicodeDecodeError) as got:
+        native.CountVectorizer().fit_transform(column)
+    assert str(got.value) == str(want.value)
