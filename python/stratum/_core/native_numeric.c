@@ -1,18 +1,20 @@
 /* native_numeric.c - numeric kernels for stratum.native.
  *
- * Called by python/stratum/native alone (linear.py, scalers.py, impute.py, metrics.py), which has checked
- * shapes and values before; types, lengths and overlaps that would break memory are checked here again.
- * Matrices come through the buffer protocol, float64 or float32, with any strides; results go into arrays
- * of the caller's.  The GIL is released around every kernel.
+ * Called by python/stratum/native alone (linear.py, scalers.py, impute.py, bayes.py, metrics.py), which has
+ * checked shapes and values before; types, lengths and overlaps that would break memory are checked here
+ * again. Matrices come through the buffer protocol, float64 or float32, with any strides; results go into
+ * arrays of the caller's.  The GIL is released around every kernel.
  */
 #include "core.h"
 #include "native_numeric.h"
 
 #include "kernels/cholesky.h"
 #include "kernels/columns.h"
+#include "kernels/counts.h"
 #include "kernels/descent.h"
 #include "kernels/gram.h"
 #include "kernels/logistic.h"
+#include "kernels/metrics.h"
 
 /* -- Arguments ----------------------------------------------------------------------------- */
 
@@ -67,6 +69,23 @@ static bool doubles(buffers *bs, PyObject *o, size_t n, bool writable, bool or_n
     }
     *out = b->buf;
     return true;
+}
+
+/* `n` items of one of the formats, which lie together; their number where `n` is NULL before. */
+static const Py_buffer *line(buffers *bs, PyObject *o, const char *formats, const size_t *n, bool writable)
+{
+    Py_buffer *b = &bs->b[bs->n];
+    if (PyObject_GetBuffer(o, b, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0)) < 0)
+        return NULL;
+    bs->n++;
+    const char *format = b->format ? b->format : "B";
+    if (b->ndim != 1 || !*format || format[1] || !strchr(formats, *format) ||
+        (n && (size_t)b->shape[0] != *n)) {
+        PyErr_Format(PyExc_ValueError,
+                     "as many items as in the other arrays are wanted, of a format among \"%s\"", formats);
+        return NULL;
+    }
+    return b;
 }
 
 static PyObject *done(buffers *bs, int rc)
@@ -344,6 +363,155 @@ static PyObject *numeric_products(PyObject *mod, PyObject *args)
     return PyBool_FromLong(finite);
 }
 
+static bool count_type(const Py_buffer *b, st_count_type *out)
+{
+    const char *format = b->format ? b->format : "B";
+    if (format[0] == '\0' || format[1] != '\0') return false;
+    bool whole = strchr("ilq", format[0]) != NULL;
+    if (!whole && !strchr("df", format[0])) return false;
+    *out = !whole             ? format[0] == 'd' ? ST_COUNT_F64 : ST_COUNT_F32
+           : b->itemsize == 8 ? ST_COUNT_I64
+                              : ST_COUNT_I32;
+    return true;
+}
+
+/* Where the data is dense, `indptr` and `column` are None, and its shape says `cols`. */
+static PyObject *numeric_counts(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *data, *indptr, *column, *codes, *weight, *out;
+    Py_ssize_t cols;
+    unsigned threads, classes;
+    if (!PyArg_ParseTuple(args, "OOOnOIOIO", &data, &indptr, &column, &cols, &codes, &classes, &weight,
+                          &threads, &out))
+        return NULL;
+    buffers bs = {.n = 0};
+    st_counts_in in = {.classes = classes};
+    bool dense = indptr == Py_None;
+    Py_buffer *b = &bs.b[0];
+    if (PyObject_GetBuffer(data, b, PyBUF_STRIDES | PyBUF_FORMAT) < 0) return NULL;
+    bs.n++;
+    if (!count_type(b, &in.type) || b->ndim != (dense ? 2 : 1) || cols < 0 ||
+        (dense ? b->shape[1] != cols : b->shape[0] > 0 && b->strides[0] != b->itemsize)) {
+        PyErr_SetString(PyExc_ValueError, "a matrix of floats or of 32 or 64 bit integers is wanted");
+        return drop(&bs, NULL);
+    }
+    in.data = b->buf;
+    in.cols = (size_t)cols;
+    if (dense) {
+        in.rows = (size_t)b->shape[0];
+        in.row = b->strides[0];
+        in.col = b->strides[1];
+    } else {
+        in.stored = (size_t)b->shape[0];
+        const Py_buffer *at = line(&bs, indptr, "ilq", NULL, false);
+        const Py_buffer *where = at ? line(&bs, column, "ilq", &in.stored, false) : NULL;
+        if (!where) return drop(&bs, NULL);
+        if (at->itemsize != where->itemsize || at->shape[0] < 1) {
+            PyErr_SetString(PyExc_ValueError, "indices of one type are wanted");
+            return drop(&bs, NULL);
+        }
+        in.rows = (size_t)at->shape[0] - 1;
+        in.indptr = at->buf;
+        in.column = where->buf;
+        in.wide = at->itemsize == 8;
+    }
+    const Py_buffer *c = line(&bs, codes, "I", &in.rows, false);
+    double *w, *sums;
+    if (!c || !doubles(&bs, weight, in.rows, false, true, &w) ||
+        !doubles(&bs, out, in.classes * in.cols, true, false, &sums))
+        return drop(&bs, NULL);
+    in.codes = c->buf;
+    in.weight = w;
+    int met = 0, rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_counts(st_alloc_default(), &in, threads, sums, &met);
+    Py_END_ALLOW_THREADS if (rc != ST_OK) return done(&bs, rc);
+    drop(&bs, NULL);
+    return PyLong_FromLong(met);
+}
+
+static PyObject *metric_residuals(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *y, *p, *weight;
+    if (!PyArg_ParseTuple(args, "OOO", &y, &p, &weight)) return NULL;
+    buffers bs = {.n = 0};
+    const Py_buffer *a = line(&bs, y, "d", NULL, false);
+    if (!a) return drop(&bs, NULL);
+    size_t n = (size_t)a->shape[0];
+    double *b, *w;
+    if (!doubles(&bs, p, n, false, false, &b) || !doubles(&bs, weight, n, false, true, &w))
+        return drop(&bs, NULL);
+    st_residuals r;
+    Py_BEGIN_ALLOW_THREADS st_metric_residuals(n, a->buf, b, w, &r);
+    Py_END_ALLOW_THREADS drop(&bs, NULL);
+    return Py_BuildValue("ddddd", r.weight, r.mean, r.squares, r.absolute, r.spread);
+}
+
+static PyObject *metric_ranking(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *score, *positive, *weight;
+    if (!PyArg_ParseTuple(args, "OOO", &score, &positive, &weight)) return NULL;
+    buffers bs = {.n = 0};
+    const Py_buffer *s = line(&bs, score, "d", NULL, false);
+    if (!s) return drop(&bs, NULL);
+    size_t n = (size_t)s->shape[0];
+    const Py_buffer *p = line(&bs, positive, "?", &n, false);
+    double *w;
+    if (!p || !doubles(&bs, weight, n, false, true, &w)) return drop(&bs, NULL);
+    st_ranking r;
+    int rc;
+    Py_BEGIN_ALLOW_THREADS rc = st_metric_ranking(st_alloc_default(), n, s->buf, p->buf, w, &r);
+    Py_END_ALLOW_THREADS if (rc == ST_EUNSUPPORTED)
+    {
+        drop(&bs, NULL);
+        Py_RETURN_NONE;
+    }
+    if (rc != ST_OK) return done(&bs, rc);
+    drop(&bs, NULL);
+    return Py_BuildValue("dddd", r.positives, r.negatives, r.area, r.precision);
+}
+
+static PyObject *metric_pairs(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *a, *b, *weight, *counts;
+    long long low;
+    unsigned k;
+    if (!PyArg_ParseTuple(args, "OOLIOO", &a, &b, &low, &k, &weight, &counts)) return NULL;
+    buffers bs = {.n = 0};
+    const Py_buffer *l = line(&bs, a, "lq", NULL, false);
+    if (!l) return drop(&bs, NULL);
+    size_t n = (size_t)l->shape[0];
+    const Py_buffer *r = line(&bs, b, "lq", &n, false);
+    double *w, *out;
+    if (!r || !doubles(&bs, weight, n, false, true, &w) ||
+        !doubles(&bs, counts, (size_t)k * k, true, false, &out))
+        return drop(&bs, NULL);
+    bool good;
+    Py_BEGIN_ALLOW_THREADS good = st_metric_pairs(n, l->buf, r->buf, low, k, w, out);
+    Py_END_ALLOW_THREADS drop(&bs, NULL);
+    return PyBool_FromLong(good);
+}
+
+static PyObject *metric_picked(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *codes, *to;
+    if (!PyArg_ParseTuple(args, "OOO", &x, &codes, &to)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m;
+    double *out;
+    if (!matrix(&bs, x, &m)) return drop(&bs, NULL);
+    const Py_buffer *c = line(&bs, codes, "I", &m.rows, false);
+    if (!c || !doubles(&bs, to, m.rows, true, false, &out)) return drop(&bs, NULL);
+    bool good;
+    Py_BEGIN_ALLOW_THREADS good = st_metric_picked(&m, c->buf, out);
+    Py_END_ALLOW_THREADS drop(&bs, NULL);
+    return PyBool_FromLong(good);
+}
+
 static PyMethodDef methods[] = {
     {"numeric_gram", numeric_gram, METH_VARARGS,
      "numeric_gram(x, y, weight, center, threads, mean, product) -> sum of the weights"},
@@ -361,6 +529,16 @@ static PyMethodDef methods[] = {
      "numeric_rewrite(x, how, a, b, threads, out) -> whether there is an infinity"},
     {"numeric_products", numeric_products, METH_VARARGS,
      "numeric_products(x, bias, steps, threads, out) -> whether all is finite"},
+    {"numeric_counts", numeric_counts, METH_VARARGS,
+     "numeric_counts(data, indptr, column, cols, codes, classes, weight, threads, out) -> what was met"},
+    {"metric_residuals", metric_residuals, METH_VARARGS,
+     "metric_residuals(y, predicted, weight) -> (weight, mean, squares, absolute, spread)"},
+    {"metric_ranking", metric_ranking, METH_VARARGS,
+     "metric_ranking(score, positive, weight) -> (positives, negatives, area, precision), or None"},
+    {"metric_pairs", metric_pairs, METH_VARARGS,
+     "metric_pairs(a, b, low, k, weight, counts) -> whether all labels are among them"},
+    {"metric_picked", metric_picked, METH_VARARGS,
+     "metric_picked(x, codes, out) -> whether rows are probabilities"},
     {NULL, NULL, 0, NULL}};
 
 int st_py_add_native_numeric(PyObject *module) { return PyModule_AddFunctions(module, methods); }

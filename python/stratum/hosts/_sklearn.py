@@ -6,6 +6,7 @@ order, ties, stratification and warnings are exactly what users know.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from sklearn.ensemble import _bagging, _base as _ensemble_base
 from sklearn.feature_selection import _rfe
 from sklearn.linear_model import _coordinate_descent, _logistic
 from sklearn.metrics import check_scoring
-from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
+from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer, _Scorer
 from sklearn.model_selection import check_cv
 from sklearn.model_selection._search_successive_halving import HalvingGridSearchCV, HalvingRandomSearchCV
 from sklearn.model_selection._validation import (
@@ -42,7 +43,7 @@ from .parallels import Handler, Parallel, call_parallel, handler_here, parallel_
 
 __all__ = [
     "Parallel", "check_cv", "check_scoring", "cross_validate_defaults", "indexable", "is_classifier",
-    "multimetric_scorer", "parallel_to", "response_methods", "score_model", "validate_cross_validate",
+    "multimetric_scorer", "parallel_to", "response_methods", "score_model", "validate_cross_validate", "with_functions",
     "validate_search",
 ]  # fmt: skip
 
@@ -141,6 +142,25 @@ def is_library_scorer(scorer: Any, is_library: Callable[[Any], bool]) -> bool:
     if isinstance(scorer, _BaseScorer):
         return type(scorer).__module__.startswith("sklearn.") and is_library(scorer._score_func)
     return is_library(scorer)
+
+
+def with_functions(scorer: Any, stand_ins: list[tuple[Any, Any]]) -> Any:
+    """A scorer that calls other functions in the place of those named: a copy, unless it has none of them.
+
+    Only scorers of exactly scikit-learn's own classes are copied.
+    """
+    if type(scorer) is _MultimetricScorer:
+        made = {name: with_functions(one, stand_ins) for name, one in scorer._scorers.items()}
+        if all(one is scorer._scorers[name] for name, one in made.items()):
+            return scorer
+        scorer = copy.copy(scorer)
+        scorer._scorers = made
+    elif type(scorer) is _Scorer:
+        new = next((new for old, new in stand_ins if old is scorer._score_func), None)
+        if new is not None:
+            scorer = copy.copy(scorer)
+            scorer._score_func = new
+    return scorer
 
 
 def multimetric_names(scorer: Any) -> list[str] | None:

@@ -13,6 +13,8 @@ How
     runs on the object as it was, and what the library could do after all is warned of.  Everywhere else, in the user's own calls too, the library's method runs:
     the question costs 0.1 microseconds.
 
+    Metrics are stood in for in the scorers that the engine calls (`scorer`), never in `sklearn.metrics`.
+
 Who may call it
     `stratum._patch` installs it; the engine's workers and `stratum.hosts.evaluating` switch it on around
     library calls.
@@ -32,6 +34,7 @@ from scipy import sparse
 from .. import _config, _core
 from ..native import _config as native_config
 from ..scripts import fronts
+from . import _sklearn as skl
 
 # Native class -> the module of its original, and whether its results have the original's bits (then it also
 # runs where `exactness` is "identical"; StringEncoder asks for itself).
@@ -46,6 +49,7 @@ _KERNELS = {
     "LinearRegression": ("sklearn.linear_model", False),
     "LogisticRegression": ("sklearn.linear_model", False),
     "MinMaxScaler": ("sklearn.preprocessing", True),
+    "MultinomialNB": ("sklearn.naive_bayes", True),
     "OneHotEncoder": ("sklearn.preprocessing", True),
     "OrdinalEncoder": ("sklearn.preprocessing", True),
     "PolynomialFeatures": ("sklearn.preprocessing", True),
@@ -65,6 +69,13 @@ _KERNELS = {
 _FURTHER = {
     "OneHotEncoder": "fit_transform", "OrdinalEncoder": "fit_transform", "ToDatetime": "_get_datetime_format",
 }  # fmt: skip
+# Functions of `sklearn.metrics` for which scorers get those of `stratum.native.metrics`, where results may differ by
+# rounding.
+_METRICS = (
+    "accuracy_score", "average_precision_score", "balanced_accuracy_score", "f1_score", "log_loss",
+    "mean_absolute_error", "mean_squared_error", "precision_score", "r2_score", "recall_score", "roc_auc_score",
+    "root_mean_squared_error",
+)  # fmt: skip
 # Below, handing the fitted state to a native twin takes longer than what it saves (measured: a row by
 # StringEncoder 40 microseconds more).
 FEW_ROWS = 100
@@ -156,6 +167,46 @@ def _replace(name: str, original: type, identical: bool) -> None:
     further = _FURTHER.get(name)
     if further is not None:
         setattr(original, further, replaced(further, getattr(original, further)))
+
+
+def _stand_in(plain: Callable[..., Any]) -> Any:
+    """What is called in the place of a metric of scikit-learn's, where kernels are on and need not be identical."""
+    name = plain.__name__
+    native: Any = None
+
+    @functools.wraps(plain)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal native
+        if native is None:
+            native = getattr(importlib.import_module("stratum.native.metrics"), name)
+        return native(*args, **kwargs)
+
+    return _core.Front(call, "-" if fronts.shown() else fronts.HOME, plain, _EQUIVALENT)
+
+
+@functools.cache
+def _metrics() -> list[tuple[Any, Any]]:
+    """scikit-learn's metrics and what stands in for each."""
+    found = [vars(importlib.import_module("sklearn.metrics"))[name] for name in _METRICS]
+    return [(plain, _stand_in(plain)) for plain in found if _is_sklearns(plain)]
+
+
+def _is_sklearns(function: Any) -> bool:
+    """Whether a function, and each that it wraps, is scikit-learn's code: nobody has put one of theirs there."""
+    while function is not None:
+        if not getattr(function, "__globals__", {}).get("__name__", "").startswith("sklearn."):
+            return False
+        function = getattr(function, "__wrapped__", None)
+    return True
+
+
+def scorer(one: Any) -> Any:
+    """A scorer whose metric is computed natively: a private copy, the user's scorer stays as it is.
+
+    Metrics are functions, which others hold and compare: unlike methods they are replaced nowhere. So a model's own
+    `score` and scorers of the user's own functions are computed by scikit-learn.
+    """
+    return skl.with_functions(one, _metrics())
 
 
 def _report(what: str, failed: Exception) -> None:

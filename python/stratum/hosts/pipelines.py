@@ -42,7 +42,7 @@ from .. import _core
 from ..capture import encode
 from . import _sklearn as skl
 from . import _skrub_0_11 as sk
-from . import backends, estimators, searches, threads
+from . import backends, estimators, kernels, searches, threads
 
 _tokens = itertools.count()
 
@@ -382,8 +382,9 @@ def _scores(
         model = _assemble(template, steps, final, sides)
         try:
             with threads.LightGBMThreads(model, x.threads):
+                scorer = kernels.scorer(spec.scorer)
                 for name, side, params in zip(names, sides, score_params):
-                    result[name] = skl.score_model(model, side.X, side.y, spec.scorer, params, spec.error_score)
+                    result[name] = skl.score_model(model, side.X, side.y, scorer, params, spec.error_score)
         finally:
             if steps is not None:
                 skl.release_pipeline(model)

@@ -24,7 +24,7 @@ from .. import _config, _core
 from .._progress import Progress
 from . import _skrub_0_11 as sk
 from . import _sklearn as skl
-from . import backends, studies
+from . import backends, kernels, studies
 
 # Below so many cells a fold's work is too small for threads: handing the GIL to and fro costs more.
 SMALL_CELLS = 30_000
@@ -229,7 +229,7 @@ def score(
         else:
             model = Model._make(x, view, state, dict(zip(modes, values)), X, y, scorers, ticket)
             try:
-                outcome = Outcome(scores=skl.score_model(model, X, y, scorer, {}, error_score))
+                outcome = Outcome(scores=skl.score_model(model, X, y, kernels.scorer(scorer), {}, error_score))
             except (Exception, _Refused) as error:
                 # Other searches may read the same scores: each names the line of its own that made the node.
                 where = next((where for raised, where in model._broken if raised is error), None)

@@ -25,6 +25,7 @@ _NAMES = {
     "LinearRegression": "linear",
     "LogisticRegression": "linear",
     "MinMaxScaler": "scalers",
+    "MultinomialNB": "bayes",
     "OneHotEncoder": "encoders",
     "OrdinalEncoder": "encoders",
     "PolynomialFeatures": "scalers",
