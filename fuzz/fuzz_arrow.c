@@ -7,7 +7,8 @@
  * lengths, offsets and null counts, buffers that are missing or too few, another format, offsets that are
  * negative, decrease or leave the text, views of negative length or out of their buffers, sizes of those too
  * small, indices out of their dictionary.  The driver reads each array slowly, by the letter of the format,
- * and says which rows come before the first broken one; the library must read those, and no others.
+ * and says which rows come before the first broken one; the library must read those, and no others.  Text
+ * that is no UTF-8 is numbered by encoders, byte for byte, and refused as text.
  *
  * What no consumer can see, and is therefore not tried: an array that claims more rows than its bitmap, its
  * offsets, views or indices have, and a last offset beyond the text.  The interface tells no such size.
