@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from .kernel_case import Case
 
@@ -39,6 +40,23 @@ def _table(rows: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(rows, 20))
 
 
+def _labels(rows: int, k: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, k, rows)
+
+
+def _words(rows: int) -> tuple[scipy.sparse.csr_array, np.ndarray]:
+    """About thirty words of five thousand in each row."""
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 5000, (rows, 30))
+    counts = rng.integers(1, 6, rows * 30)
+    begins = np.arange(0, rows * 30 + 1, 30)
+    return scipy.sparse.csr_array((counts, words.ravel(), begins), shape=(rows, 5000)), _labels(rows, 5)
+
+
+def _counts(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.random.default_rng(0).integers(0, 5, (rows, 50)).astype(np.float64), _labels(rows, 5)
+
+
 def _pair(module: str, name: str, **parameters: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """The same class twice: from scikit-learn and from `stratum.native`, imported when called."""
 
@@ -60,6 +78,8 @@ CASES = [
     Case("Lasso", _regression, *_pair(_LINEAR, "Lasso", alpha=0.05), target=4, **_ROWS),
     Case("LogisticRegression, 2 classes", _classes(2), *_pair(_LINEAR, "LogisticRegression"), target=3, **_ROWS),
     Case("LogisticRegression, 5 classes", _classes(5), *_pair(_LINEAR, "LogisticRegression"), target=3, **_ROWS),
+    Case("MultinomialNB, sparse", _words, *_pair("sklearn.naive_bayes", "MultinomialNB"), target=3),
+    Case("MultinomialNB, dense", _counts, *_pair("sklearn.naive_bayes", "MultinomialNB"), target=3),
     Case("StandardScaler", _table, *_pair(_SCALING, "StandardScaler"), target=5),
     Case("MinMaxScaler", _table, *_pair(_SCALING, "MinMaxScaler"), target=4),
     Case("RobustScaler", _table, *_pair(_SCALING, "RobustScaler"), target=4),

@@ -21,7 +21,7 @@ from . import harness, report
 from .kernel_case import Case
 
 NAME = "kernels"
-FAMILIES = ("kernel_text", "kernel_numeric", "kernel_encoders")
+FAMILIES = ("kernel_text", "kernel_numeric", "kernel_encoders", "kernel_metrics")
 DOCS = harness.ROOT / "docs" / "bench-kernels.md"
 HEAD = """# Kernels
 

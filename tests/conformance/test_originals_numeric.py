@@ -1,4 +1,4 @@
-"""scikit-learn's own tests of linear models, scalers and imputers, run against `stratum.native`.
+"""scikit-learn's own tests of linear models, scalers, imputers, naive Bayes and metrics, run against `stratum.native`.
 
 They ship in scikit-learn's wheel. Each must pass that passes with scikit-learn alone: there are no exceptions.
 """
@@ -21,9 +21,13 @@ MODULES = {
     "linear_model.tests.test_coordinate_descent": 250,
     "linear_model.tests.test_logistic": 260,
     "linear_model.tests.test_ridge": 950,
+    "metrics.tests.test_classification": 200,
+    "metrics.tests.test_ranking": 250,
+    "metrics.tests.test_regression": 40,
     "preprocessing.tests.test_common": 15,
     "preprocessing.tests.test_data": 400,
     "preprocessing.tests.test_polynomial": 550,
+    "tests.test_naive_bayes": 80,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import pickle
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -68,6 +69,15 @@ def test_functions_look_like_the_originals() -> None:
         ours, theirs = getattr(native, name), getattr(metrics, name)
         assert inspect.signature(ours) == inspect.signature(theirs)
         assert (ours.__name__, ours.__doc__) == (theirs.__name__, theirs.__doc__)
+        assert pickle.loads(pickle.dumps(ours)) is ours
+
+
+def test_ours_may_stand_in_the_originals_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    y, p = np.arange(90) % 3, np.arange(90) // 7 % 3
+    want = {name: getattr(metrics, name)(y % 2, p % 2) for name in ON_LABELS}
+    for name in native.__all__:
+        monkeypatch.setattr(metrics, name, getattr(native, name))
+    assert {name: getattr(metrics, name)(y % 2, p % 2) for name in ON_LABELS} == want
 
 
 # -- Numbers --------------------------------------------------------------------------------------

@@ -29,6 +29,9 @@ __all__ = [
     "root_mean_squared_error",
 ]  # fmt: skip
 
+# As they were when this was imported: somebody may have put ours in their place since.
+_ORIGINALS = {name: getattr(metrics, name) for name in __all__}
+
 # Labels of which all pairs are counted, and rows that there are to a pair at least.
 MOST_LABELS, ROWS_EACH = 200, 4
 
@@ -51,6 +54,7 @@ def _stands_for(original: Callable[..., Any], *options: str) -> Callable[[Callab
                     pass
             return original(*args, **kwargs)
 
+        call.__module__ = __name__  # (pickled by our name)
         return call
 
     return wrap
@@ -167,7 +171,7 @@ def _few(k: int, n: int) -> int:
     return k
 
 
-def _by_pairs(original: Callable[..., Any], y_true: Any, y_pred: Any, weight: Any, options: dict[str, Any]) -> Any:
+def _by_pairs(name: str, y_true: Any, y_pred: Any, weight: Any, options: dict[str, Any]) -> Any:
     """The original's answer for each pair of labels once, weighted.
 
     Each pair is there, with no weight if it never occurs: so what the original takes the labels for (two or more,
@@ -175,7 +179,7 @@ def _by_pairs(original: Callable[..., Any], y_true: Any, y_pred: Any, weight: An
     """
     labels, counts = _pairs(y_true, y_pred, weight)
     k = len(labels)
-    return original(np.repeat(labels, k), np.tile(labels, k), sample_weight=counts.reshape(-1), **options)
+    return _ORIGINALS[name](np.repeat(labels, k), np.tile(labels, k), sample_weight=counts.reshape(-1), **options)
 
 
 @_stands_for(metrics.accuracy_score, "sample_weight", "normalize")
@@ -188,7 +192,7 @@ def accuracy_score(y_true: Any, y_pred: Any, *, normalize: bool = True, sample_w
 
 @_stands_for(metrics.balanced_accuracy_score, "sample_weight", "adjusted")
 def balanced_accuracy_score(y_true: Any, y_pred: Any, *, sample_weight: Any = None, **options: Any) -> float:
-    return _by_pairs(metrics.balanced_accuracy_score, y_true, y_pred, sample_weight, options)
+    return _by_pairs("balanced_accuracy_score", y_true, y_pred, sample_weight, options)
 
 
 _AVERAGES = ("sample_weight", "labels", "pos_label", "average", "zero_division")
@@ -196,17 +200,17 @@ _AVERAGES = ("sample_weight", "labels", "pos_label", "average", "zero_division")
 
 @_stands_for(metrics.f1_score, *_AVERAGES)
 def f1_score(y_true: Any, y_pred: Any, *, sample_weight: Any = None, **options: Any) -> Any:
-    return _by_pairs(metrics.f1_score, y_true, y_pred, sample_weight, options)
+    return _by_pairs("f1_score", y_true, y_pred, sample_weight, options)
 
 
 @_stands_for(metrics.precision_score, *_AVERAGES)
 def precision_score(y_true: Any, y_pred: Any, *, sample_weight: Any = None, **options: Any) -> Any:
-    return _by_pairs(metrics.precision_score, y_true, y_pred, sample_weight, options)
+    return _by_pairs("precision_score", y_true, y_pred, sample_weight, options)
 
 
 @_stands_for(metrics.recall_score, *_AVERAGES)
 def recall_score(y_true: Any, y_pred: Any, *, sample_weight: Any = None, **options: Any) -> Any:
-    return _by_pairs(metrics.recall_score, y_true, y_pred, sample_weight, options)
+    return _by_pairs("recall_score", y_true, y_pred, sample_weight, options)
 
 
 # -- Scores and probabilities ---------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Pytest plugin for scikit-learn's own tests of numeric estimators: ``-p stratum.testing.numeric_plugin``.
 
-Whoever imports such a class from its package gets the one of `stratum.native`. At the end the fits are counted:
-how many of theirs there were, and how many the original's code did after all.
+Whoever imports such a class, or a metric, from its package gets the one of `stratum.native`. At the end the fits are
+counted: how many of theirs there were, and how many the original's code did after all. (The kernel of a metric
+counts as a fit.)
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ import functools
 import importlib
 from typing import Any
 
+import sklearn.metrics
+
 import stratum.native
+from stratum import _core
+from stratum.native import metrics
 
 PACKAGES = {
     "sklearn.impute": ("SimpleImputer",),
     "sklearn.linear_model": ("ElasticNet", "Lasso", "LinearRegression", "LogisticRegression", "Ridge"),
+    "sklearn.naive_bayes": ("MultinomialNB",),
     "sklearn.preprocessing": ("MinMaxScaler", "PolynomialFeatures", "RobustScaler", "StandardScaler"),
 }
 
@@ -31,6 +37,14 @@ def _counting(method: Any, counter: list[int]) -> Any:
     return counted
 
 
+def _counting_calls(kernel: Any) -> Any:
+    def counted(*args: Any) -> Any:
+        _fits[0] += 1
+        return kernel(*args)
+
+    return counted
+
+
 def pytest_configure(config: Any) -> None:
     """Put our classes where the tests look for scikit-learn's."""
     for package, names in PACKAGES.items():
@@ -40,6 +54,10 @@ def pytest_configure(config: Any) -> None:
             cls.fit = _counting(cls.fit, _fits)
             cls._declined = _counting(cls._declined, _declined)
             setattr(module, name, cls)
+    for name in ("metric_pairs", "metric_picked", "metric_ranking", "metric_residuals"):
+        setattr(_core, name, _counting_calls(getattr(_core, name)))
+    for name in metrics.__all__:
+        setattr(sklearn.metrics, name, getattr(metrics, name))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
