@@ -42,47 +42,88 @@ ST_INLINE double load(const char *p, st_count_type t)
     }
 }
 
-/* Some (known to the compiler) numbers `step` bytes apart onto as many sums. */
+typedef uint64_t words __attribute__((vector_size(64)));
+typedef float floats __attribute__((vector_size(32)));
+typedef int32_t shorts __attribute__((vector_size(32)));
+
+/* Eight numbers that lie together.  (One by one, 50 columns take three times as long.) */
+ST_INLINE void load_line(st_v8 *v, const char *p, st_count_type t)
+{
+    floats f;
+    shorts i;
+    st_m8 l;
+    switch (t) {
+    case ST_COUNT_F64: memcpy(v, p, sizeof *v); return;
+    case ST_COUNT_F32:
+        memcpy(&f, p, sizeof f);
+        *v = __builtin_convertvector(f, st_v8);
+        return;
+    case ST_COUNT_I64:
+        memcpy(&l, p, sizeof l);
+        *v = __builtin_convertvector(l, st_v8);
+        return;
+    default:
+        memcpy(&i, p, sizeof i);
+        *v = __builtin_convertvector(i, st_v8);
+        return;
+    }
+}
+
+/* `n` (known to the compiler) numbers `step` bytes apart onto as many sums; of the first `done` nothing. */
 ST_INLINE void add_numbers(double *to, const char *p, ptrdiff_t step, st_count_type t, double weight,
-                           bool weighted, size_t n, st_m8 *good, st_m8 *whole)
+                           bool weighted, size_t n, size_t done, words *bad, st_m8 *whole)
 {
     st_v8 v = {0}, s = {0};
-    for (size_t i = 0; i < n; i++)
-        v[i] = load(p + (ptrdiff_t)i * step, t);
-    *good &= (v >= 0) & (v <= DBL_MAX);
+    if (n == ST_LANES && step == (ptrdiff_t)item_size(t))
+        load_line(&v, p, t);
+    else
+        for (size_t i = 0; i < n; i++)
+            v[i] = load(p + (ptrdiff_t)i * step, t);
+    /* The sign, and what is carried into it where the exponent is that of infinities.  (Vectors of
+     * comparisons other than `==` gcc 12 makes number by number: six times as long.) */
+    words sign;
+    v += 0.0; /* one zero */
+    memcpy(&sign, &v, sizeof sign);
+    *bad |= sign | (sign + ((uint64_t)1 << 52));
     *whole &= ((v + WHOLE) - WHOLE == v);
     if (weighted) v *= weight;
+    if (done) {
+        st_m8 lane = {0, 1, 2, 3, 4, 5, 6, 7}, bits;
+        memcpy(&bits, &v, sizeof bits);
+        bits &= lane >= (int64_t)done;
+        memcpy(&v, &bits, sizeof v);
+    }
     memcpy(&s, to, n * sizeof *to);
     s += v;
     memcpy(to, &s, n * sizeof *to);
-}
-
-/* Up to ST_LANES numbers. */
-ST_INLINE void add_some(double *to, const char *p, ptrdiff_t step, st_count_type t, double weight,
-                        bool weighted, size_t n, st_m8 *good, st_m8 *whole)
-{
-    for (size_t i = 0; i < n; i++)
-        add_numbers(to + i, p + (ptrdiff_t)i * step, step, t, weight, weighted, 1, good, whole);
 }
 
 ST_INLINE void dense_as(counting *jb, size_t from, size_t to, st_count_type t, bool weighted, bool lines)
 {
     const st_counts_in *in = jb->in;
     ptrdiff_t step = lines ? (ptrdiff_t)item_size(t) : in->col;
-    st_m8 good = {0}, whole = {0};
-    good = ~good;
+    words bad = {0};
+    st_m8 whole = {0};
     whole = ~whole;
     const char *p = in->data + (ptrdiff_t)from * in->col;
     for (size_t r = 0; r < in->rows; r++, p += in->row) {
         double *sums = jb->sums + in->codes[r] * in->cols + from, w = weighted ? in->weight[r] : 1;
         size_t j = 0, n = to - from;
         for (; j + ST_LANES <= n; j += ST_LANES)
-            add_numbers(sums + j, p + (ptrdiff_t)j * step, step, t, w, weighted, ST_LANES, &good, &whole);
-        add_some(sums + j, p + (ptrdiff_t)j * step, step, t, w, weighted, n - j, &good, &whole);
+            add_numbers(sums + j, p + (ptrdiff_t)j * step, step, t, w, weighted, ST_LANES, 0, &bad, &whole);
+        if (j < n &&
+            n >= ST_LANES) { /* the last eight once more (50 columns: 0.6 of the time of one by one) */
+            size_t last = n - ST_LANES;
+            add_numbers(sums + last, p + (ptrdiff_t)last * step, step, t, w, weighted, ST_LANES, j - last,
+                        &bad, &whole);
+            j = n;
+        }
+        for (; j < n; j++)
+            add_numbers(sums + j, p + (ptrdiff_t)j * step, step, t, w, weighted, 1, 0, &bad, &whole);
     }
     int met = 0;
     for (int i = 0; i < ST_LANES; i++)
-        met |= (good[i] ? 0 : ST_COUNTS_BAD) | (whole[i] ? 0 : ST_COUNTS_FRACTIONS);
+        met |= (bad[i] >> 63 ? ST_COUNTS_BAD : 0) | (whole[i] ? 0 : ST_COUNTS_FRACTIONS);
     atomic_fetch_or(&jb->met, met);
 }
 
