@@ -22,7 +22,7 @@ MODULES = {
     "linear_model.tests.test_logistic": 260,
     "linear_model.tests.test_ridge": 950,
     "metrics.tests.test_classification": 200,
-    "metrics.tests.test_ranking": 250,
+    "metrics.tests.test_ranking": 240,
     "metrics.tests.test_regression": 25,
     "preprocessing.tests.test_common": 15,
     "preprocessing.tests.test_data": 400,
