@@ -328,9 +328,10 @@ def _canon_object(value: Any, seen: dict[int, int]) -> Any:
 def _canon_instance(value: Any, seen: dict[int, int]) -> Any:
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if kind.startswith("xgboost.") and hasattr(value, "save_raw"):
-        return {"object": kind, "model": base64.b64encode(bytes(value.save_raw("json"))).decode()}
+        text = bytes(value.save_raw("json")).decode(errors="surrogateescape")
+        return {"object": kind, "model": _SUFFIX.sub("__skrub_~__", text)}
     if kind.startswith("lightgbm.") and hasattr(value, "model_to_string"):
-        return {"object": kind, "model": value.model_to_string()}
+        return {"object": kind, "model": _SUFFIX.sub("__skrub_~__", value.model_to_string())}
     if isinstance(value, BaseEstimator):
         return {"estimator": kind, "attributes": _attributes(value, seen)}
     if type(value).__module__.startswith(("sklearn.", "scipy.")) and hasattr(value, "__getstate__"):
