@@ -18,3 +18,17 @@ def no_evaluator(monkeypatch):
         raise AssertionError(f"skrub's evaluator was asked for {data_op._skrub_impl!r}")
 
     monkeypatch.setattr(_evaluation._Evaluator, "handle_data_op", handle_data_op)
+
+
+# Of each table of cases in the parity tests of kernels (over two thousand tests) the quick part takes one in so many.
+QUICK_SHARE = 8
+
+
+def pytest_collection_modifyitems(items):
+    """Mark as slow what the quick part leaves out of the kernels' tables; everything else runs it all."""
+    seen = {}
+    for item in items:
+        if item.path.name.startswith("test_native_") and hasattr(item, "callspec"):
+            number = seen[item.function] = seen.get(item.function, -1) + 1
+            if number % QUICK_SHARE:
+                item.add_marker(pytest.mark.slow)

@@ -34,7 +34,11 @@ TASKS = Path("/proc/self/task")
 
 def children() -> set[int]:
     """Processes that this one has started and not waited for."""
-    return {int(pid) for task in TASKS.iterdir() for pid in (task / "children").read_text().split()}
+    while True:
+        try:
+            return {int(pid) for task in TASKS.iterdir() for pid in (task / "children").read_text().split()}
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # a thread ended while it was asked: its children are another's now
 
 
 @pytest.fixture
