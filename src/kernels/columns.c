@@ -39,18 +39,6 @@ ST_INLINE void load8(st_v8 *v, const char *p, st_real type)
     }
 }
 
-ST_INLINE double load1(const char *p, st_real type)
-{
-    if (type == ST_F64) {
-        double d;
-        memcpy(&d, p, sizeof d);
-        return d;
-    }
-    float f;
-    memcpy(&f, p, sizeof f);
-    return (double)f;
-}
-
 /* Up to eight numbers; `rest` for the others. */
 ST_INLINE void load_some(st_v8 *v, const char *p, st_real type, size_t n, double rest)
 {
@@ -60,7 +48,7 @@ ST_INLINE void load_some(st_v8 *v, const char *p, st_real type, size_t n, double
     }
     *v = (st_v8){0} + rest;
     for (size_t i = 0; i < n; i++)
-        (*v)[i] = load1(p + i * item_size(type), type);
+        (*v)[i] = st_real_at(p + i * item_size(type), type);
 }
 
 ST_INLINE void masked(st_v8 *to, const st_v8 *v, const st_m8 *mask)
@@ -388,7 +376,7 @@ static void gather(const st_dense *x, size_t j, size_t n, uint64_t *restrict key
     for (size_t i = 0; i < x->rows; i++, p += x->row) {
         const char *at = p;
         for (size_t c = 0; c < n; c++, at += x->col) {
-            double v = load1(at, x->type);
+            double v = st_real_at(at, x->type);
             *to[c] = key_of(v);
             to[c] += v == v;
         }

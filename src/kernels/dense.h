@@ -60,10 +60,10 @@ ST_INLINE double st_v8_sum(const st_v8 *v)
     return (a + c) + (b + d);
 }
 
-ST_INLINE double st_dense_at(const st_dense *m, size_t i, size_t j)
+/* The number at p, which need not be aligned. */
+ST_INLINE double st_real_at(const char *p, st_real type)
 {
-    const char *p = m->data + (ptrdiff_t)i * m->row + (ptrdiff_t)j * m->col;
-    if (m->type == ST_F64) {
+    if (type == ST_F64) {
         double v;
         memcpy(&v, p, sizeof v);
         return v;
@@ -71,6 +71,11 @@ ST_INLINE double st_dense_at(const st_dense *m, size_t i, size_t j)
     float v;
     memcpy(&v, p, sizeof v);
     return (double)v;
+}
+
+ST_INLINE double st_dense_at(const st_dense *m, size_t i, size_t j)
+{
+    return st_real_at(m->data + (ptrdiff_t)i * m->row + (ptrdiff_t)j * m->col, m->type);
 }
 
 /* The product of two vectors with the eight lanes. */

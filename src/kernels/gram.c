@@ -148,18 +148,6 @@ ST_INLINE void put(void *packed, size_t at, st_v8 *v, const double *shift, doubl
     memcpy((float *)packed + at, f, sizeof f);
 }
 
-ST_INLINE double number(const char *p, st_real type)
-{
-    if (type == ST_F64) {
-        double v;
-        memcpy(&v, p, sizeof v);
-        return v;
-    }
-    float v;
-    memcpy(&v, p, sizeof v);
-    return (double)v;
-}
-
 /* `n` rows from `row` on: X, Y, ones, each times the root of the row's weight, zeros.  Panel by panel where
  * the columns of X lie together: then eight of them are read one row after the other. */
 ST_INLINE void pack_as(const pass *p, size_t row, size_t n, void *to, st_real type, bool lines)
@@ -176,7 +164,7 @@ ST_INLINE void pack_as(const pass *p, size_t row, size_t n, void *to, st_real ty
         for (size_t r = 0; r < n; r++) {
             const char *at = from + (ptrdiff_t)r * x->row + (ptrdiff_t)(k * PANEL) * x->col;
             for (size_t i = 0; i < PANEL; i++, at += x->col)
-                some[i] = number(at, type);
+                some[i] = st_real_at(at, type);
             st_v8_load(&v, some);
             put(to, r * p->pitch + k * PANEL, &v, p->shift + k * PANEL, root[r], weighted, type);
         }
@@ -189,7 +177,7 @@ ST_INLINE void pack_as(const pass *p, size_t row, size_t n, void *to, st_real ty
             put(to, r * p->pitch + k * PANEL, &v, p->shift + k * PANEL, root[r], weighted, type);
         }
         for (size_t j = whole * PANEL; j < p->width; j++) {
-            double one = j < x->cols    ? number(from + (ptrdiff_t)j * x->col, type)
+            double one = j < x->cols    ? st_real_at(from + (ptrdiff_t)j * x->col, type)
                          : j < p->q - 1 ? st_dense_at(y, row + r, j - x->cols)
                          : j < p->q     ? 1.0
                                         : 0.0;

@@ -101,6 +101,25 @@ static void meter_release(void *ud, void *p)
 
 static const st_alloc meter = {meter_resize, meter_release, NULL};
 
+/* Each allocation of `all` fails in turn: it says so and gives everything back. */
+static UNUSED void check_without_memory(int (*all)(void))
+{
+    for (long n = 1;; n++) {
+        CHECK(n < 100);
+        atomic_store(&memory.calls, 0);
+        atomic_store(&memory.failed, 0);
+        atomic_store(&memory.fail_at, n);
+        int rc = all();
+        atomic_store(&memory.fail_at, 0);
+        CHECK_INT(atomic_load(&memory.live), 0);
+        if (!atomic_load(&memory.failed)) {
+            OK(rc);
+            break;
+        }
+        CHECK_INT(rc, ST_ENOMEM);
+    }
+}
+
 /* -- Numbers ------------------------------------------------------------------------------- */
 
 static atomic_long numbers_alive, numbers_most;

@@ -348,23 +348,7 @@ static int all_that_allocates(void)
     return st_metric_ranking(&meter, 3, score, positive, w, &r);
 }
 
-static void no_memory(void)
-{
-    for (long n = 1;; n++) {
-        CHECK(n < 100);
-        atomic_store(&memory.calls, 0);
-        atomic_store(&memory.failed, 0);
-        atomic_store(&memory.fail_at, n);
-        int rc = all_that_allocates();
-        atomic_store(&memory.fail_at, 0);
-        CHECK_INT(atomic_load(&memory.live), 0);
-        if (!atomic_load(&memory.failed)) {
-            OK(rc);
-            break;
-        }
-        CHECK_INT(rc, ST_ENOMEM);
-    }
-}
+static void no_memory(void) { check_without_memory(all_that_allocates); }
 
 int main(void)
 {
