@@ -51,3 +51,19 @@ int st_strings_open(st_strings *s, const struct ArrowSchema *schema, const struc
     }
     return ST_OK;
 }
+
+int st_arrow_each(struct ArrowArrayStream *stream, st_arrow_fn fn, void *ud)
+{
+    struct ArrowSchema schema = {0};
+    if (stream->get_schema(stream, &schema) != 0) return ST_EHOST;
+    int rc = ST_OK;
+    while (rc == ST_OK) {
+        struct ArrowArray array = {0};
+        if (stream->get_next(stream, &array) != 0) rc = ST_EHOST;
+        if (rc != ST_OK || !array.release) break;
+        rc = fn(ud, &schema, &array);
+        array.release(&array);
+    }
+    if (schema.release) schema.release(&schema);
+    return rc;
+}

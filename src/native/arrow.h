@@ -72,6 +72,11 @@ int st_arrow_counts(const struct ArrowArray *array) ST_USE;
 /* Open an array of type u, U or vu.  ST_EUNSUPPORTED: another type; ST_EINVAL: an array that is broken. */
 int st_strings_open(st_strings *s, const struct ArrowSchema *schema, const struct ArrowArray *array) ST_USE;
 
+/* `fn` for each array of a stream, until it returns something else than ST_OK: that comes back.  ST_EHOST:
+ * the stream failed.  Schema and arrays are given back; the stream is the caller's. */
+typedef int (*st_arrow_fn)(void *ud, const struct ArrowSchema *schema, const struct ArrowArray *array);
+int st_arrow_each(struct ArrowArrayStream *stream, st_arrow_fn fn, void *ud) ST_USE;
+
 static inline bool st_bit_null(const uint8_t *bits, int64_t i)
 {
     return bits && !(bits[i >> 3] >> (i & 7) & 1);

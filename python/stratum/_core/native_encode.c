@@ -69,29 +69,53 @@ static PyObject *strings_of(const st_terms *t)
     return list;
 }
 
-static int read_strings(st_terms *t, struct ArrowArrayStream *stream, size_t most, uint32_t *codes, size_t n,
-                        size_t *n_nulls)
+/* Where the rows of a stream's arrays go, one array after the other. */
+typedef struct filling {
+    size_t n, at;    /* rows that there is room for, and are there */
+    void *to;        /* uint32_t codes, or int64_t times */
+    st_terms *terms; /* of strings */
+    size_t most, n_nulls;
+    const st_date_layout *layout; /* of dates */
+} filling;
+
+/* The place of an array's rows, or ST_EINVAL where there is no room. */
+static int make_room(filling *f, const struct ArrowArray *array, size_t *from)
 {
-    struct ArrowSchema schema = {0};
-    if (stream->get_schema(stream, &schema) != 0) return ST_EHOST;
-    int rc = ST_OK;
-    size_t at = 0;
-    while (rc == ST_OK) {
-        struct ArrowArray array = {0};
-        if (stream->get_next(stream, &array) != 0) rc = ST_EHOST;
-        if (rc != ST_OK || !array.release) break;
-        if (array.length < 0 || (size_t)array.length > n - at)
-            rc = ST_EINVAL;
-        else
-            rc = st_encode_arrow(t, &schema, &array, most, codes + at, n_nulls);
-        at += (size_t)array.length;
-        array.release(&array);
-    }
-    if (schema.release) schema.release(&schema);
-    if (rc == ST_OK && at != n) rc = ST_EINVAL;
-    for (size_t r = 0; rc == ST_OK && *n_nulls && r < n; r++)
-        if (codes[r] == ST_NO_CODE) codes[r] = (uint32_t)t->n;
-    return rc;
+    if (array->length < 0 || (size_t)array->length > f->n - f->at) return ST_EINVAL;
+    *from = f->at;
+    f->at += (size_t)array->length;
+    return ST_OK;
+}
+
+static int fill_codes(void *ud, const struct ArrowSchema *schema, const struct ArrowArray *array)
+{
+    filling *f = ud;
+    size_t from;
+    ST_TRY(make_room(f, array, &from));
+    return st_encode_arrow(f->terms, schema, array, f->most, (uint32_t *)f->to + from, &f->n_nulls);
+}
+
+static int fill_times(void *ud, const struct ArrowSchema *schema, const struct ArrowArray *array)
+{
+    filling *f = ud;
+    size_t from;
+    ST_TRY(make_room(f, array, &from));
+    return st_encode_arrow_dates(f->layout, schema, array, (int64_t *)f->to + from);
+}
+
+static int fill(filling *f, struct ArrowArrayStream *stream, st_arrow_fn fn)
+{
+    ST_TRY(st_arrow_each(stream, fn, f));
+    return f->at == f->n ? ST_OK : ST_EINVAL;
+}
+
+static int read_strings(filling *f, struct ArrowArrayStream *stream)
+{
+    ST_TRY(fill(f, stream, fill_codes));
+    uint32_t *codes = f->to;
+    for (size_t r = 0; f->n_nulls && r < f->n; r++)
+        if (codes[r] == ST_NO_CODE) codes[r] = (uint32_t)f->terms->n;
+    return ST_OK;
 }
 
 /* encode_arrow(capsule of __arrow_c_stream__, codes uint32, most) -> (strings, nulls), a null having the
@@ -107,19 +131,18 @@ static PyObject *encode_arrow(PyObject *mod, PyObject *args)
     struct ArrowArrayStream *stream = PyCapsule_GetPointer(capsule, "arrow_array_stream");
     if (stream) {
         st_terms t = {0};
-        size_t n_nulls = 0;
+        filling f = {
+            .n = (size_t)codes.len / 4, .to = codes.buf, .terms = &t, .most = most < 0 ? 0 : (size_t)most};
         int rc;
         /* the producer may need the GIL between arrays: it takes it itself */
         Py_BEGIN_ALLOW_THREADS rc = st_terms_init(&t, st_alloc_default(), 0);
-        if (rc == ST_OK)
-            rc = read_strings(&t, stream, most < 0 ? 0 : (size_t)most, codes.buf, (size_t)codes.len / 4,
-                              &n_nulls);
+        if (rc == ST_OK) rc = read_strings(&f, stream);
         Py_END_ALLOW_THREADS if (declines(rc)) result = Py_NewRef(Py_None);
         else if (rc != ST_OK) encode_raise(rc);
         else
         {
             PyObject *strings = strings_of(&t);
-            result = strings ? Py_BuildValue("Nn", strings, (Py_ssize_t)n_nulls) : NULL;
+            result = strings ? Py_BuildValue("Nn", strings, (Py_ssize_t)f.n_nulls) : NULL;
         }
         st_terms_free(&t);
     }
@@ -144,28 +167,27 @@ static PyObject *encode_dates(PyObject *mod, PyObject *args)
         result = Py_NewRef(Py_False);
     } else if (stream) {
         int rc;
-        size_t at = 0, n = (size_t)out.len / 8;
-        struct ArrowSchema schema = {0};
+        filling f = {.n = (size_t)out.len / 8, .to = out.buf, .layout = &layout};
         /* the producer may need the GIL between arrays: it takes it itself */
-        Py_BEGIN_ALLOW_THREADS rc = stream->get_schema(stream, &schema) == 0 ? ST_OK : ST_EHOST;
-        while (rc == ST_OK) {
-            struct ArrowArray array = {0};
-            if (stream->get_next(stream, &array) != 0) rc = ST_EHOST;
-            if (rc != ST_OK || !array.release) break;
-            if (array.length < 0 || (size_t)array.length > n - at)
-                rc = ST_EINVAL;
-            else
-                rc = st_encode_arrow_dates(&layout, &schema, &array, (int64_t *)out.buf + at);
-            at += (size_t)array.length;
-            array.release(&array);
-        }
-        if (schema.release) schema.release(&schema);
-        if (rc == ST_OK && at != n) rc = ST_EINVAL;
+        Py_BEGIN_ALLOW_THREADS rc = fill(&f, stream, fill_times);
         Py_END_ALLOW_THREADS if (rc == ST_OK || declines(rc)) result = PyBool_FromLong(rc == ST_OK);
         else encode_raise(rc);
     }
     PyBuffer_Release(&out);
     return result;
+}
+
+typedef struct looking {
+    const st_terms *some;
+    bool found;
+} looking;
+
+/* ST_ECANCELED once it is found: no more arrays are asked for. */
+static int look(void *ud, const struct ArrowSchema *schema, const struct ArrowArray *array)
+{
+    looking *l = ud;
+    ST_TRY(st_encode_arrow_among(l->some, schema, array, &l->found));
+    return l->found ? ST_ECANCELED : ST_OK;
 }
 
 /* encode_among(capsule of __arrow_c_stream__, list of str) -> whether a row may be one of them or white
@@ -187,23 +209,14 @@ static PyObject *encode_among(PyObject *mod, PyObject *args)
         PyErr_Clear(); /* a lone surrogate, or no memory: not a list for the kernel */
         rc = p ? st_terms_add(&some, (const uint8_t *)p, (size_t)len, &id) : ST_EUNSUPPORTED;
     }
-    bool found = false;
+    looking l = {.some = &some};
     if (rc == ST_OK) {
-        struct ArrowSchema schema = {0};
         /* the producer may need the GIL between arrays: it takes it itself */
-        Py_BEGIN_ALLOW_THREADS rc = stream->get_schema(stream, &schema) == 0 ? ST_OK : ST_EHOST;
-        while (rc == ST_OK && !found) {
-            struct ArrowArray array = {0};
-            if (stream->get_next(stream, &array) != 0) rc = ST_EHOST;
-            if (rc != ST_OK || !array.release) break;
-            rc = st_encode_arrow_among(&some, &schema, &array, &found);
-            array.release(&array);
-        }
-        if (schema.release) schema.release(&schema);
+        Py_BEGIN_ALLOW_THREADS rc = st_arrow_each(stream, look, &l);
         Py_END_ALLOW_THREADS
     }
     st_terms_free(&some);
-    if (rc == ST_OK) return PyBool_FromLong(found);
+    if (rc == ST_OK || rc == ST_ECANCELED) return PyBool_FromLong(l.found);
     return declines(rc) ? Py_NewRef(Py_None) : encode_raise(rc);
 }
 

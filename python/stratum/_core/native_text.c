@@ -253,16 +253,9 @@ static PyObject *text_from_list(PyObject *mod, PyObject *args)
     Py_RETURN_NONE;
 }
 
-static int read_stream(st_column *c, struct ArrowArrayStream *stream, struct ArrowSchema *schema)
+static int add_array(void *column, const struct ArrowSchema *schema, const struct ArrowArray *array)
 {
-    for (;;) {
-        struct ArrowArray array = {0};
-        if (stream->get_next(stream, &array) != 0) return ST_EHOST;
-        if (!array.release) return ST_OK;
-        int rc = st_column_add_arrow(c, schema, &array);
-        array.release(&array);
-        if (rc != ST_OK) return rc;
-    }
+    return st_column_add_arrow(column, schema, array);
 }
 
 /* The capsule of __arrow_c_stream__, or the pair of __arrow_c_array__; None where it holds no strings. */
@@ -282,14 +275,9 @@ static PyObject *text_from_arrow(PyObject *mod, PyObject *arg)
     } else {
         struct ArrowArrayStream *stream = PyCapsule_GetPointer(arg, "arrow_array_stream");
         if (!stream) goto failed;
-        struct ArrowSchema schema = {0};
-        if (stream->get_schema(stream, &schema) != 0) {
-            rc = ST_EHOST;
-        } else {
-            /* the producer may need the GIL between arrays: it takes it itself */
-            Py_BEGIN_ALLOW_THREADS rc = read_stream(&self->c, stream, &schema);
-            Py_END_ALLOW_THREADS if (schema.release) schema.release(&schema);
-        }
+        /* the producer may need the GIL between arrays: it takes it itself */
+        Py_BEGIN_ALLOW_THREADS rc = st_arrow_each(stream, add_array, &self->c);
+        Py_END_ALLOW_THREADS
     }
     if (rc == ST_OK) return (PyObject *)self;
     Py_DECREF(self);
