@@ -130,7 +130,7 @@ def agree(python: Path, name: str, place: Path, sides: list[str]) -> Said:
 
 
 EXPECTED_STATUS = {
-    "argparse_error": 2, "exit_message": 1, "exit_number": 7, "traceback_chain": 1, "hard_exit": 3,
+    "argparse_error": 2, "exit_message": 1, "exit_number": 7, "failing_user_code": 1, "traceback_chain": 1, "hard_exit": 3,
     "syntax_error": 1, "interrupted": -signal.SIGINT, "killed": -signal.SIGKILL, "own_excepthook": 1,
     "pandas_report": 1, "grid_search": 1, "data_ops_error": 1,
 }  # fmt: skip

@@ -38,6 +38,8 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
+from .. import _core
+from ..scripts import fronts
 from . import parallels
 from .parallels import Handler, Parallel, call_parallel, handler_here, parallel_to
 
@@ -230,6 +232,9 @@ class _ServedStep:
                 return value() if self._last else _Pending(value())
         return self._step.transform(X, **params)
 
+    if not fronts.shown():  # scikit-learn's own note of a score that failed has none of our frames
+        transform = _core.Front(transform, fronts.HOME)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -302,7 +307,10 @@ def _check_memory(memory: Any) -> Any:
     if handler is None or not (memory is None or isinstance(memory, (str, joblib.Memory))):
         return _original_check_memory(memory)
     step = getattr(handler, "step", None)
-    return _original_check_memory(None) if step is None else _NodeMemory(step)
+    # (Where code of the user's keeps fits from being nodes, a Pipeline without a cache is left alone.)
+    if step is None or (memory is None and not handler.library):
+        return _original_check_memory(None)
+    return _NodeMemory(step)
 
 
 class _NodeMemory:

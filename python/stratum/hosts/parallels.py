@@ -9,8 +9,8 @@ What no handler takes
     (`backends.on_threads`).
 
 Who may call it
-    `stratum.sklearn`, the hosts and the engine.  It imports nothing but `Parallel` and what a search has
-    imported: a script that makes one small search pays for no more.
+    `stratum.sklearn`, the hosts and the engine.  It imports nothing but `Parallel`, what a search has imported
+    and the extension: a script that makes one small search pays for no more.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from sklearn import config_context
 from sklearn.model_selection._validation import _fit_and_predict, _fit_and_score
 from sklearn.utils.parallel import Parallel
 
+from .. import _core
+from ..scripts import fronts
 from . import backends
 
 __all__ = ["Handler", "call_parallel", "carry", "handler_here", "install", "nobody", "parallel_to"]
@@ -131,7 +133,7 @@ def _by_joblib(parallel: Any, tasks: list[tuple]) -> Any:
 def _call(self: Any, iterable: Any) -> Any:
     handler = handler_here()
     if handler is None:
-        return _original_call(self, iterable)
+        return _original_call  # called by the `Front`
     tasks = list(iterable)
     result = NotImplemented
     if tasks and all(hasattr(task[0], "with_config_and_warning_filters") for task in tasks):
@@ -156,4 +158,6 @@ def _exit(self: Any, *exc: Any) -> None:
 def install() -> None:
     """Let batches of calls be taken over; without a handler in the thread nothing changes."""
     _call.__doc__ = _original_call.__doc__
-    Parallel.__call__, Parallel.__enter__, Parallel.__exit__ = _call, _enter, _exit
+    home = "-" if fronts.shown() else fronts.HOME
+    Parallel.__call__ = _core.Front(_call, home, _original_call)
+    Parallel.__enter__, Parallel.__exit__ = _enter, _exit

@@ -26,7 +26,6 @@ import numbers
 import threading
 import time
 import traceback
-import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -42,7 +41,8 @@ from .. import _core
 from ..capture import encode
 from . import _sklearn as skl
 from . import _skrub_0_11 as sk
-from . import backends, estimators, kernels, searches, threads
+from . import backends, estimators, failed_fits, kernels, searches, threads
+from .failed_fits import Failure
 
 _tokens = itertools.count()
 
@@ -71,6 +71,7 @@ class Shared:
         self.seconds: dict[bytes, float] = {}  # of inner calls that nobody was charged with yet
         self.spent: dict[int, tuple[Any, list]] = {}  # id of a state or output -> it (weak), (number, seconds)...
         self.keys: dict[int, tuple[Any, bytes]] = {}  # id of an object -> it, and what it was made by
+        self.failures: list[Failure] = []  # what ends the batch
         self.pairs: set[int] = set()  # ids of the nodes that end with a score or predictions
         self.ended = 0
 
@@ -319,6 +320,12 @@ class Rows:
     transformed: Any  # by all steps but the last; None for an estimator that is taken as a whole
 
 
+def _place(steps: tuple | None) -> int | str:
+    """Where a fit failed: the first step without a value, or the last one."""
+    broken = (k for k, step in enumerate(steps or ()) if isinstance(step, _core.Failed))
+    return next(broken, "model")
+
+
 def _failed(*values: Any) -> _core.Failed | None:
     return next((v for v in values if isinstance(v, _core.Failed)), None)
 
@@ -347,7 +354,7 @@ def score_pair(
     """Operator: what `_fit_and_score` returns for one candidate and fold, but for the times."""
     try:
         with inner(x, shared, spec.library and estimators._is_library(template)) as taker:
-            result = _scores(x, template, steps, final, test, train, spec, score_params)
+            result = _scores(x, template, steps, final, test, train, spec, score_params, shared)
         fits = [part for state in (*(steps or ()), final) for part in shared.spent_on(state)]
         outputs = [part for side in (test, train) if side is not None for part in shared.spent_on(side[2])]
         result["inner"] = {"fit_time": fits, "score_time": [*outputs, (next(_tokens), taker.charged)]}
@@ -358,7 +365,7 @@ def score_pair(
 
 def _scores(
     x: Any, template: Any, steps: tuple | None, final: Any, test: tuple, train: tuple | None, spec: Scoring,
-    score_params: tuple,
+    score_params: tuple, shared: Shared,
 ) -> dict:  # fmt: skip
     sides = [Rows(*side) for side in (test, train) if side is not None]
     broken = _failed(*(v for side in sides for v in (side.X, side.y)))
@@ -370,9 +377,12 @@ def _scores(
     result: dict[str, Any] = {}
     names = ("test_scores", "train_scores")
     if fit is not None:
+        failure = Failure(fit.error, template, _place(steps))
         if not isinstance(fit.error, Exception) or spec.error_score == "raise":
+            shared.failures.append(failure)
             raise fit.error
         result["fit_error"] = "".join(traceback.format_exception(fit.error))
+        result["failure"] = failure
         metrics = skl.multimetric_names(spec.scorer)
         for name, _ in zip(names, sides):
             result[name] = spec.error_score if metrics is None else {m: spec.error_score for m in metrics}
@@ -384,7 +394,11 @@ def _scores(
             with threads.LightGBMThreads(model, x.threads):
                 scorer = kernels.scorer(spec.scorer)
                 for name, side, params in zip(names, sides, score_params):
-                    result[name] = skl.score_model(model, side.X, side.y, scorer, params, spec.error_score)
+                    try:
+                        result[name] = skl.score_model(model, side.X, side.y, scorer, params, spec.error_score)
+                    except Exception as error:
+                        shared.failures.append(Failure(error, template, name.partition("_")[0]))
+                        raise
         finally:
             if steps is not None:
                 skl.release_pipeline(model)
@@ -420,15 +434,22 @@ def predict_pair(
 ) -> Any:  # fmt: skip
     """Operator: what `_fit_and_predict` returns for one fold."""
     rows = Rows(*test)
-    broken = _failed(rows.X, *(steps or ()), final)
+    fit = _failed(*(steps or ()), final)
     try:
-        if broken is not None:
-            raise broken.error
+        if isinstance(rows.X, _core.Failed):
+            raise rows.X.error
+        if fit is not None:
+            shared.failures.append(Failure(fit.error, template, _place(steps)))
+            raise fit.error
         model = _assemble(template, steps, final, [rows])
         library = estimators._is_library(template)
         with threads.LightGBMThreads(model, x.threads), inner(x, shared, library):
             served = _Served(model, rows.X)
-            return skl.fit_and_predict(served, given, y, train_rows, test_rows, None, method)
+            try:
+                return skl.fit_and_predict(served, given, y, train_rows, test_rows, None, method)
+            except Exception as error:
+                shared.failures.append(Failure(error, template, "predict"))
+                raise
     finally:
         shared.pair_ended()
 
@@ -505,6 +526,8 @@ class BatchItem(searches.Item):
         self.function = tasks[0][0].function
         self.seeds: dict[tuple[str, type], int] = {}
         self.raised: int | None = None  # the task whose error ends the batch
+        self.failures: list[Failure] = []  # what ends it before it runs
+        self.folds: list[Fold] = []
 
     # -- lowering
 
@@ -559,6 +582,7 @@ class BatchItem(searches.Item):
             folds[at].shared.pairs.add(pair.id)
             self.waves.append(list(folds).index(at))
         self.raised = None
+        self.folds = list(folds.values())
         return engine.node("batch", (_core.Leaf(self, False),))
 
     def begin(self) -> Any:
@@ -615,7 +639,11 @@ class BatchItem(searches.Item):
     def candidate(self, estimator: Any, parameters: dict | None) -> Candidate:
         template = clone(estimator)
         if parameters is not None:
-            template = template.set_params(**clone(parameters, safe=False))
+            try:
+                template = template.set_params(**clone(parameters, safe=False))
+            except Exception as error:
+                self.failures.append(Failure(error, estimator, "parameters"))
+                raise
         if _writes_to_input(template):
             # Its rows would be other ones for the next who reads them, in scikit-learn for its own scorers too.
             raise sk.Unsupported("an estimator that works in place on its input (copy=False)")
@@ -727,6 +755,11 @@ class BatchItem(searches.Item):
             out.append(result)
         return out
 
+    def failure(self, error: BaseException) -> Failure | None:
+        """Where the error that ended the batch arose, if a fit or score did."""
+        found = [*self.failures, *(one for fold in self.folds for one in fold.shared.failures)]
+        return next((one for one in found if one.error is error), None)
+
     def plain(self) -> Any:
         return skl.call_parallel(self.parallel, self.tasks)
 
@@ -768,42 +801,12 @@ def handler(what: str, n_jobs: Any, run: Callable[[BatchItem], list]) -> skl.Han
             except Exception as error:
                 raised = error
             else:
-                return _with_own_texts(results, tasks)
+                return failed_fits.with_own_texts(results, tasks)
             if item.raised is not None:
-                _again(tasks[item.raised])
+                failed_fits.raise_own(tasks[item.raised], raised, item.failure(raised))
         raise raised
 
     return handle
 
 
-# A fit that has failed is made again where scikit-learn makes it, once for each error: its traceback is part of
-# what users read, in warnings and messages.  It does so in no time as a rule; code of the user's runs once.
-
-
-def _with_own_texts(results: list, tasks: list[tuple]) -> list:
-    texts: dict[str, str] = {}
-    for result, task in zip(results, tasks):
-        text = result.get("fit_error") if isinstance(result, dict) else None
-        if text is None:
-            continue
-        if text not in texts:
-            again = _again(task)
-            own = None if again is None else again[0].get("fit_error")
-            texts[text] = text if own is None else own
-        result["fit_error"] = texts[text]
-    return results
-
-
-def _again(task: tuple) -> list | None:
-    """What scikit-learn makes of a task; None where that would run code of the user's again."""
-    _, args, kwargs = task
-    if not all(estimators._is_library(value) for value in (*args[:1], kwargs.get("estimator"), kwargs.get("parameters"))):
-        return None
-    if any(skl.accepts_callbacks(value) for value in (*args, *kwargs.values())):
-        return None
-    scorer = kwargs.get("scorer")
-    if scorer is not None and not skl.is_library_scorer(scorer, estimators._is_library):
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return skl.call_parallel(skl.Parallel(n_jobs=1), [task])
+failed_fits.stands_for(Inner.__call__, Inner.step)
