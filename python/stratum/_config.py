@@ -92,14 +92,14 @@ def _text_or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 _ENGINES = ("stratum", "skrub")
-_UNSEEDED = ("derived", "independent")
+_UNSEEDED = ("derived", "independent", "faithful")
 
 _OPTIONS: dict[str, _Option] = {
     "engine": _Option("stratum", "'stratum', 'skrub'", _one_of(*_ENGINES), str),
     "n_threads": _Option(
         None, "None, a positive integer", _or_none(_integer(1)), _text_or_none(int)
     ),
-    "unseeded": _Option("derived", "'derived', 'independent'", _one_of(*_UNSEEDED), str),
+    "unseeded": _Option("derived", "'derived', 'independent', 'faithful'", _one_of(*_UNSEEDED), str),
     "seed": _Option(0, f"an integer from 0 to {_MAX_SEED}", _integer(0, _MAX_SEED), int),
     "exactness": _Option(
         "equivalent", "'identical', 'equivalent', 'approximate'",
@@ -252,10 +252,12 @@ def set_config(*args: Any, **options: Any) -> None:
             there.
         n_threads : int or None, default=None
             How many threads the engine uses; None for one a processor.
-        unseeded : {'derived', 'independent'}, default='derived'
+        unseeded : {'derived', 'independent', 'faithful'}, default='derived'
             How operators without a seed that draw from NumPy's global generator are seeded:
             by a seed derived from `seed` and their place in the graph, so that their results can
             be shared and repeated, or by independent draws, as skrub with one job would.
+            'faithful' is 'independent' once NumPy's global generator has been seeded, and leaves
+            to the libraries what runs code of the user's that draws, prints or counts its calls.
         seed : int, default=0
             What derived seeds are derived from; 0 to 4294967295.
         verify : bool, default=False

@@ -345,6 +345,9 @@ def _canon_instance(value: Any, seen: dict[int, int]) -> Any:
                 # A tree of neighbours counts the queries that were made of it.
                 state = state[:7] + state[11:]
             return {"object": kind, "state": canon(state, seen)}
+    if kind == "skrub._utils.LRUDict":
+        # A cache in a fitted encoder: which of two transforms came last decides its order, and nothing else.
+        return {"object": kind, "items": sorted([key, canon(item, seen)] for key, item in value.cache.items())}
     if hasattr(value, "__dict__"):
         return {"object": kind, "attributes": _attributes(value, seen)}
     return {"object": kind, "text": scrub(repr(value))}

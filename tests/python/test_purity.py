@@ -30,6 +30,7 @@ from datetime import datetime as DateTime
 from random import random as draw
 from time import time as moment
 
+import numpy as np
 import pytest
 
 CAPTURE = pathlib.Path(__file__).parents[2] / "python" / "stratum" / "capture"
@@ -981,3 +982,63 @@ def test_is_reader_of_polars_and_arrow():
         assert P.is_reader(function), function
     for function in (pl.concat, pl.from_pandas, parquet.write_table, pl.DataFrame):
         assert not P.is_reader(function), function
+
+
+# -- What a script could tell ---------------------------------------------------------------------
+
+calls_seen: list[int] = []
+
+
+def _counts(x):
+    calls_seen.append(len(x))
+    return x
+
+
+def _prints(x):
+    print(len(x))
+    return x
+
+
+def _calls_one_that_prints(x):
+    return _prints(x)
+
+
+def _draws(x):
+    return x + np.random.normal(size=x.shape)
+
+
+def _seeded(x):
+    return x + np.random.default_rng(0).normal(size=x.shape)
+
+
+def _reads(path):
+    with open(path) as file:
+        return file.read()
+
+
+def _looks_at_the_clock(x):
+    return x, time.time()
+
+
+class _Prints:
+    def fit(self, X):
+        print(X)
+        return self
+
+
+class _Fits:
+    def fit(self, X):
+        self.mean_ = X.mean()
+        return self
+
+
+@pytest.mark.parametrize(
+    "func", [_counts, _prints, _calls_one_that_prints, _draws, _Prints, _Prints().fit, functools.partial(_prints)]
+)
+def test_calls_that_can_be_counted(func):
+    assert P.shown(func)
+
+
+@pytest.mark.parametrize("func", [_seeded, _reads, _looks_at_the_clock, _Fits, _Fits().fit, np.log1p, len, str.lower])
+def test_calls_that_nobody_can_count(func):
+    assert P.shown(func) is None

@@ -118,6 +118,56 @@ def test_two_creations_are_two_draws():
     assert len({s.cv_results_["mean_test_score"][0] for s in searches}) == 3
 
 
+@pytest.mark.parametrize("seeded", [False, True])
+def test_faithful_is_independent_once_the_generator_is_seeded(seeded, monkeypatch):
+    import stratum
+    from stratum.hosts import estimators
+
+    monkeypatch.setattr(estimators, "global_generator_is_seeded", lambda: seeded)
+    with stratum.config_context(unseeded="faithful"):
+        scores(pipeline(forest()))
+    assert bool(stratum.last_run().fallbacks) == seeded
+
+
+class Prints(StandardScaler):
+    def fit(self, X, y=None):
+        print("fitted")
+        return super().fit(X, y)
+
+
+def prints_score(model, X, y):
+    print("scored")
+    return 0.0
+
+
+@pytest.mark.parametrize("where", ["step", "function", "scorer", "choice", "pipeline", "method"])
+@pytest.mark.parametrize("option", ["derived", "faithful"])
+def test_faithful_leaves_what_prints_to_the_libraries(where, option, capsys):
+    import stratum
+    from stratum.sklearn import GridSearchCV
+
+    X, y = data()
+    x = stratum.var("X").skb.mark_as_X()
+    model = Ridge(alpha=stratum.choose_from([0.1, 1.0], name="alpha"))
+    steps = {
+        "step": lambda: x.skb.apply(Prints()),
+        "function": lambda: x.skb.apply_func(lambda x: print("called") or x),
+        "choice": lambda: x.skb.apply(stratum.choose_from([StandardScaler(), Prints()], name="step")),
+        "method": lambda: x.apply(lambda column: print("column") or column),
+    }
+    with stratum.config_context(unseeded=option):
+        if where == "pipeline":
+            GridSearchCV(make_pipeline(Prints(), Ridge()), {"ridge__alpha": [0.1, 1.0]}, cv=3).fit(X, y)
+        else:
+            pred = steps.get(where, lambda: x)().skb.apply(model, y=stratum.var("y").skb.mark_as_y())
+            scoring = prints_score if where == "scorer" else None
+            pred.skb.make_grid_search(cv=3, scoring=scoring).fit({"X": X, "y": y})
+    fallbacks = stratum.last_run().fallbacks
+    assert capsys.readouterr().out
+    assert bool(fallbacks) == (option == "faithful")
+    assert all("could tell" in reason for _, reason in fallbacks)
+
+
 def test_no_seed_is_left_behind():
     X, y = data()
     steps = make_pipeline(StandardScaler(), TruncatedSVD(n_components=3), SGDRegressor())

@@ -39,7 +39,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-__all__ = ["Verdict", "classify", "is_reader", "is_unseeded_method"]
+__all__ = ["Verdict", "classify", "is_reader", "is_unseeded_method", "shown"]
 
 
 class Verdict(NamedTuple):
@@ -1123,6 +1123,65 @@ def classify(func: Any, memo: dict[int, tuple[Any, Verdict]] | None = None) -> V
     return verdict
 
 
+class _Watching(set):  # of those visited
+    """What is asked is whether calls could be counted, rather than whether results could differ."""
+
+
+#: What code refers to that writes where somebody reads along.
+_OUTPUT = frozenset(
+    {
+        "critical",
+        "debug",
+        "display",
+        "exception",
+        "getLogger",
+        "info",
+        "logger",
+        "logging",
+        "pprint",
+        "print",
+        "stderr",
+        "stdout",
+        "tqdm",
+        "trange",
+        "warn",
+        "warning",
+        "write",
+    }
+)
+#: Findings that nobody can count calls by: a file is read, a clock is looked at.
+_UNCOUNTED = ("input/output", "clock", "an address", "the running thread", "code made at run time")
+
+
+def shown(func: Any) -> str | None:
+    """Why somebody could tell how often, or in which order, a callable has been called.
+
+    Parameters
+    ----------
+    func : callable
+        A function, method, class, partial, or object with ``__call__``.
+
+    Returns
+    -------
+    str or None
+        What it does: draw from a global generator, change what outlives the call, or print (names
+        that stand for output are enough, so some functions are named that do not).  None if it does
+        nothing of the kind that can be seen.
+    """
+    try:
+        verdict = _classify(func, _Watching())
+    except RecursionError:
+        return "functions that call each other too deeply"
+    return verdict.reason if verdict.kind == "impure" else None
+
+
+def _counts(finding: str | None, visited: set[tuple[int, bool]]) -> bool:
+    """Whether a finding is one of those that were asked for."""
+    if finding is None:
+        return False
+    return not (isinstance(visited, _Watching) and finding.startswith(_UNCOUNTED))
+
+
 def _marked(func: Any) -> Verdict | None:
     space = None if _answers_anything(func) else getattr(func, "__dict__", None)
     space = space if isinstance(space, (dict, types.MappingProxyType)) else {}
@@ -1145,7 +1204,7 @@ def _classify(func: Any, visited: set[tuple[int, bool]], bound: bool = False) ->
         return _worst(_classify(p, visited) for p in parts if callable(p))
     if isinstance(func, types.MethodType):
         owner = _impurity_of(func, "")
-        if owner is not None:
+        if _counts(owner, visited):
             return Verdict("impure", owner)
         stays = not isinstance(func.__self__, type)
         return _classify(func.__func__, visited, bound=stays)
@@ -1154,7 +1213,7 @@ def _classify(func: Any, visited: set[tuple[int, bool]], bound: bool = False) ->
     if isinstance(func, types.FunctionType):
         return _classify_function(func, visited, bound)
     finding = _impurity_of(func, "")
-    if finding is not None:
+    if _counts(finding, visited):
         return Verdict("impure", finding)
     if isinstance(func, type):
         return _classify_class(func, visited)
@@ -1271,7 +1330,7 @@ def _classify_function(
         return _PURE  # what it adds is counted where it was met first
     if _is_library_code(func.__code__):
         finding = _impurity_of(func, "")
-        if finding is not None:
+        if _counts(finding, visited):
             return Verdict("impure", finding)
         root = _root_of(func.__module__)
         wrapped = vars(func).get("__wrapped__")
@@ -1303,8 +1362,11 @@ def _scan_function(
         own = bound and code is func.__code__
         scan = _Scan(code, func.__globals__, cells, outer, own)
         scan.run()
-        if scan.findings:
-            return Verdict("impure", scan.findings[0])
+        findings = [finding for finding in scan.findings if _counts(finding, visited)]
+        if isinstance(visited, _Watching):
+            findings += [f"output ({name})" for name in code.co_names if name in _OUTPUT]
+        if findings:
+            return Verdict("impure", findings[0])
         callees.update(scan.callees)
         todo.extend(c for c in code.co_consts if isinstance(c, types.CodeType))
     for callee, stays in callees.values():

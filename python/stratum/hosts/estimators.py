@@ -7,7 +7,9 @@ NumPy's global generator.
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,7 @@ _FREE = (
 _GLOBAL_GENERATOR = ("sklearn", "skrub", "stratum")
 
 
-INDEPENDENT = "unseeded='independent': draws in skrub's own order need skrub's own evaluator"
+INDEPENDENT = "unseeded='independent': draws in the libraries' own order need their own evaluation"
 
 
 class Seed(int):
@@ -180,9 +182,31 @@ def build(template: Any, params: dict) -> Any:
     return new
 
 
+_lock = threading.Lock()
+
+# -- One caller at a time -------------------------------------------------------------------------
+
+# Encoders whose `transform` works in the fitted object: MinHashEncoder keeps hashes there, of which a second
+# thread would find one gone, and GapEncoder the activations of the strings at hand.
+_WORK_IN_STATE = frozenset({"MinHashEncoder", "GapEncoder"})
+_turns: weakref.WeakKeyDictionary[Any, threading.RLock | None] = weakref.WeakKeyDictionary()
+
+
+def in_turn(fitted: Any) -> contextlib.AbstractContextManager[Any]:
+    """Context for a call of a fitted estimator's `transform` or `predict`: alone, where that writes to it."""
+    if root_of(fitted) not in ("skrub", "sklearn"):
+        return contextlib.nullcontext()
+    with _lock:
+        if fitted not in _turns:
+            parts = (fitted, *fitted.get_params(deep=True).values())
+            writes = any(type(part).__name__ in _WORK_IN_STATE for part in parts)
+            _turns[fitted] = threading.RLock() if writes else None
+        turn = _turns[fitted]
+    return contextlib.nullcontext() if turn is None else turn
+
+
 # -- Seeds ----------------------------------------------------------------------------------------
 
-_lock = threading.Lock()
 _seeds: dict[int, int] = {}  # creation (uuid) -> seed
 _ordinals: dict[bytes, int] = {}  # equal unseeded nodes so far
 
@@ -191,6 +215,12 @@ def global_generator_is_seeded() -> bool:
     """Whether somebody called np.random.seed (a generator seeded by the system keeps its SeedSequence)."""
     bit_generator = np.random.mtrand._rand._bit_generator
     return getattr(bit_generator, "seed_seq", None) is None
+
+
+def draws_in_order() -> bool:
+    """Whether estimators without a seed must draw when and as often as skrub with one job would."""
+    option = _config.option("unseeded")
+    return option == "independent" or (option == "faithful" and global_generator_is_seeded())
 
 
 class leave_generator:
@@ -212,7 +242,7 @@ _leaving = threading.local()
 
 def seed(impl: Any, estimator: Any) -> int:
     """The seed of one creation: the same for all its candidates and folds, another one for the next."""
-    if _config.option("unseeded") == "independent":
+    if draws_in_order():
         raise sk.Unsupported(INDEPENDENT)
     with _lock:
         known = _seeds.get(impl.uuid)
@@ -238,7 +268,7 @@ def _draw(template: Any) -> int:
 
 def draw_seed(template: Any) -> int:
     """A seed for a creation that is no node of a DataOp; whoever asks keeps it for candidates and folds."""
-    if _config.option("unseeded") == "independent":
+    if draws_in_order():
         raise sk.Unsupported(INDEPENDENT)
     with _lock:
         return _draw(template)

@@ -135,7 +135,7 @@ def _is_quiet(estimator: Any) -> bool:
             return False
     bits = estimators.flags(estimator)
     if bits & _core.EST_UNSEEDED:
-        if estimators.global_generator_is_seeded() or _config.option("unseeded") == "independent":
+        if estimators.global_generator_is_seeded() or estimators.draws_in_order():
             return False
     return bool(bits & _core.EST_LIBRARY)
 

@@ -172,7 +172,7 @@ def call(x: Any, impl: Any, mode: str, inner: bool, state: State, X: Any, y: Any
     X = sk.check_column_names(X)
     if inner:
         mode = "transform"
-    with threads.LightGBMThreads(estimator, x.threads):
+    with threads.LightGBMThreads(estimator, x.threads), estimators.in_turn(estimator):
         if mode == "transform" and not hasattr(estimator, "transform"):
             return predict(state, X, **_arguments(kwargs, "predict"))
         args = (X, y) if mode == "score" else (X,)

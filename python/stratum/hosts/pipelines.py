@@ -41,7 +41,7 @@ from .. import _core
 from ..capture import encode
 from . import _sklearn as skl
 from . import _skrub_0_11 as sk
-from . import backends, estimators, failed_fits, kernels, searches, threads
+from . import backends, estimators, failed_fits, kernels, searches, threads, watched
 from .failed_fits import Failure
 
 _tokens = itertools.count()
@@ -300,7 +300,7 @@ def fit_model(
 
 def transform_step(x: Any, impl: Any, fitted: Any, X: Any, shared: Shared) -> Any:
     """Operator: what a fitted step makes of other rows."""
-    with inner(x, shared, estimators._is_library(fitted)) as taker:
+    with inner(x, shared, estimators._is_library(fitted)) as taker, estimators.in_turn(fitted):
         output = fitted.transform(X)
     shared.note_spent(output, taker.charged, shared.spent_on(X))
     return output
@@ -613,6 +613,7 @@ class BatchItem(searches.Item):
             context = call.get("callback_ctx")
             if skl.accepts_callbacks(context) or skl.accepts_callbacks(call["estimator"]):
                 raise sk.Unsupported("scikit-learn callbacks")
+        watched.check([first.get("scorer")])
         error_score = first.get("error_score", "raise")
         if error_score != "raise" and not isinstance(error_score, numbers.Number):
             raise sk.Unsupported("an error_score that scikit-learn refuses")
@@ -644,6 +645,7 @@ class BatchItem(searches.Item):
             except Exception as error:
                 self.failures.append(Failure(error, estimator, "parameters"))
                 raise
+        watched.check([template])
         if _writes_to_input(template):
             # Its rows would be other ones for the next who reads them, in scikit-learn for its own scorers too.
             raise sk.Unsupported("an estimator that works in place on its input (copy=False)")

@@ -24,7 +24,7 @@ from .. import _config, _core
 from .._progress import Progress
 from . import _skrub_0_11 as sk
 from . import _sklearn as skl
-from . import backends, kernels, studies
+from . import backends, kernels, studies, watched
 
 # Below so many cells a fold's work is too small for threads: handing the GIL to and fro costs more.
 SMALL_CELLS = 30_000
@@ -317,6 +317,7 @@ class Item:
         self.plan = engine.new_plan()
         self.root = self.plan.capture(data_op)
         self.entries = self.plan.entries()
+        watched.check(watched.fields(obj) for _, obj in self.entries)
 
     def flags(self, mode: str) -> int:
         """Flags of a scope; subsampling only where the plan has a place for it, so that keys agree."""
@@ -541,6 +542,7 @@ class FoldsItem(Item):
         self.scoring_entry = self.plan.index_of(first) if first is not None else -1
         if self.pipeline.__sklearn_tags__().input_tags.pairwise:
             raise sk.Unsupported("a pairwise estimator: its X is split along both axes")
+        watched.check([scorer])
         self.scorer, self.error_score = scorer, error_score
         self.view = View(self.pipeline)
         self.ticker = Ticker()

@@ -154,9 +154,9 @@ def _on_skrub(module):
             from importlib import import_module
 
             # The script's stderr is its own, and so are the bits of what it prints: it knows nothing of kernels
-            # that round otherwise.  (The package may be in the middle of loading.)
+            # that round otherwise, or of work that is shared.  (The package may be in the middle of loading.)
             defaults = import_module("stratum._config")._defaults
-            for name, value in (("progress", False), ("exactness", "identical")):
+            for name, value in (("progress", False), ("exactness", "identical"), ("unseeded", "faithful")):
                 if not os.environ.get(f"STRATUM_{name.upper()}"):
                     defaults[name] = value
     except Exception as error:  # the script must run as without: it is told why it is not faster
