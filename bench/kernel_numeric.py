@@ -83,6 +83,7 @@ CASES = [
     Case("StandardScaler", _table, *_pair(_SCALING, "StandardScaler"), target=5),
     Case("MinMaxScaler", _table, *_pair(_SCALING, "MinMaxScaler"), target=4),
     Case("RobustScaler", _table, *_pair(_SCALING, "RobustScaler"), target=4),
+    Case("SquashingScaler", _table, *_pair("skrub", "SquashingScaler"), target=4),
     Case("PolynomialFeatures", _table, *_pair(_SCALING, "PolynomialFeatures"), target=8),
     Case("SimpleImputer, mean", _holes, *_pair("sklearn.impute", "SimpleImputer"), target=10),
     Case("SimpleImputer, median", _holes, *_pair("sklearn.impute", "SimpleImputer", strategy="median"), target=10),

@@ -15,6 +15,7 @@
 #include "kernels/gram.h"
 #include "kernels/logistic.h"
 #include "kernels/metrics.h"
+#include "kernels/squash.h"
 
 /* -- Arguments ----------------------------------------------------------------------------- */
 
@@ -327,6 +328,34 @@ static PyObject *numeric_rewrite(PyObject *mod, PyObject *args)
     return PyBool_FromLong(infinite);
 }
 
+static PyObject *numeric_squash(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *center, *by, *times, *plus, *to;
+    unsigned threads;
+    double limit;
+    if (!PyArg_ParseTuple(args, "OOOOOdIO", &x, &center, &by, &times, &plus, &limit, &threads, &to))
+        return NULL;
+    buffers bs = {.n = 0};
+    st_dense m, out;
+    double *p[4];
+    if (!matrix(&bs, x, &m) || !like(&bs, to, &m, &out) ||
+        !doubles(&bs, center, m.cols, false, false, &p[0]) ||
+        !doubles(&bs, by, m.cols, false, false, &p[1]) || !doubles(&bs, times, m.cols, false, false, &p[2]) ||
+        !doubles(&bs, plus, m.cols, false, false, &p[3]))
+        return drop(&bs, NULL);
+    /* (a single column has no stride that matters but that of its rows) */
+    if (m.cols > 1 && out.col != (ptrdiff_t)(m.type == ST_F64 ? sizeof(double) : sizeof(float))) {
+        PyErr_SetString(PyExc_ValueError, "rows of the result must lie together");
+        return drop(&bs, NULL);
+    }
+    st_squash s = {.center = p[0], .by = p[1], .times = p[2], .plus = p[3], .limit = limit};
+    bool lost = false;
+    Py_BEGIN_ALLOW_THREADS st_columns_squash(&m, &s, threads, (char *)(uintptr_t)out.data, out.row, &lost);
+    Py_END_ALLOW_THREADS drop(&bs, NULL);
+    return PyBool_FromLong(lost);
+}
+
 static PyObject *numeric_products(PyObject *mod, PyObject *args)
 {
     (void)mod;
@@ -527,6 +556,8 @@ static PyMethodDef methods[] = {
     {"numeric_mode", numeric_mode, METH_VARARGS, "numeric_mode(x, threads, mode)"},
     {"numeric_rewrite", numeric_rewrite, METH_VARARGS,
      "numeric_rewrite(x, how, a, b, threads, out) -> whether there is an infinity"},
+    {"numeric_squash", numeric_squash, METH_VARARGS,
+     "numeric_squash(x, center, by, times, plus, limit, threads, out) -> whether a number left the range"},
     {"numeric_products", numeric_products, METH_VARARGS,
      "numeric_products(x, bias, steps, threads, out) -> whether all is finite"},
     {"numeric_counts", numeric_counts, METH_VARARGS,

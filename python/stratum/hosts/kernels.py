@@ -56,6 +56,7 @@ _KERNELS = {
     "Ridge": ("sklearn.linear_model", False),
     "RobustScaler": ("sklearn.preprocessing", False),
     "SimpleImputer": ("sklearn.impute", False),
+    "SquashingScaler": ("skrub", True),
     "StandardScaler": ("sklearn.preprocessing", False),
     "StringEncoder": ("skrub", True),
     "TargetEncoder": ("sklearn.preprocessing", True),

@@ -32,6 +32,7 @@ _NAMES = {
     "Ridge": "linear",
     "RobustScaler": "scalers",
     "SimpleImputer": "impute",
+    "SquashingScaler": "squashing",
     "StandardScaler": "scalers",
     "StringEncoder": "string_encoder",
     "TargetEncoder": "encoders",

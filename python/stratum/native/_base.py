@@ -90,17 +90,22 @@ LONG_ROW = 128
 _REWRITES = {"sub_div": 0, "sub": 1, "div": 2, "mul_add": 3, "fill": 4}
 
 
+def rows_of_a_line(X: np.ndarray) -> tuple[int, int]:
+    """How many rows of a narrow X to take as one, and of how many rows (20 columns: a third of the time)."""
+    n, p = X.shape
+    if not (X.flags.c_contiguous and 1 < p < LONG_ROW and n * p >= 4 * LONG_ROW):
+        return 1, 0
+    k = -(-LONG_ROW // p) * 8
+    return k, n // k * k
+
+
 def rewrite(X: np.ndarray, how: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """A changed copy of X in the same order; infinities in X are for the original to refuse."""
     out = np.empty_like(X)
     first, second = (np.ascontiguousarray(v, dtype=np.float64) for v in (first, second))
     code, n_threads = _REWRITES[how], threads(X.nbytes)
     n, p = X.shape
-    done = 0
-    if X.flags.c_contiguous and 1 < p < LONG_ROW and n * p >= 4 * LONG_ROW:
-        # several rows in one, so that the kernel has lines worth the name (20 columns: a third of the time)
-        k = -(-LONG_ROW // p) * 8
-        done = n // k * k
+    k, done = rows_of_a_line(X)
     if done:
         parts = [m[:done].reshape(done // k, k * p) for m in (X, out)]
         if _core.numeric_rewrite(parts[0], code, np.tile(first, k), np.tile(second, k), n_threads, parts[1]):
