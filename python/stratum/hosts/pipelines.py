@@ -42,7 +42,7 @@ from .. import _core
 from ..capture import encode
 from . import _sklearn as skl
 from . import _skrub_0_11 as sk
-from . import backends, estimators, kernels, searches, threads
+from . import backends, boosting, estimators, kernels, searches, threads
 
 _tokens = itertools.count()
 
@@ -289,8 +289,13 @@ def fit_model(
     """Operator: the last step, or an estimator that is taken as a whole."""
     own = _fresh(estimator, seed)
     args = (X, y) if pass_y else (X,)
-    with threads.LightGBMThreads(own, x.threads), inner(x, shared, estimators._is_library(own)) as taker:
-        own.fit(*args, **(params or {}).get("fit", {}))
+    arguments = (params or {}).get("fit", {})
+    with (
+        threads.LightGBMThreads(own, x.threads),
+        inner(x, shared, estimators._is_library(own)) as taker,
+        boosting.reading(x, own, X, X, arguments),
+    ):
+        own.fit(*args, **arguments)
     if seed is not None:
         estimators.take_seed(own)
     shared.note_spent(own, taker.charged)
