@@ -83,11 +83,17 @@ class _Made:
         self._ready = threading.Event()
 
     def end(self, kept: Any) -> None:
+        """It is there, or (None) the package's own way has failed or made something that is not shared."""
         self.kept = kept
         self._ready.set()
+        if kept is not None:
+            _table.count(mine=True)
 
-    def wait(self) -> Any:
+    def take(self) -> Any:
+        """Wait for it; None where each fit has to go the package's own way."""
         self._ready.wait()
+        if self.kept is not None:
+            _table.count(mine=False)
         return self.kept
 
 
@@ -109,12 +115,16 @@ class _Table:
                 self._rows[number] = known
             for made in known[1]:
                 if made.key == key:
-                    self.taken += 1
                     return made, False
             made = _Made(key)
             known[1].append(made)
-            self.made += 1
             return made, True
+
+    def count(self, mine: bool) -> None:
+        """A dataset was made that others may take, or was taken."""
+        with self._lock:
+            self.made += mine
+            self.taken += not mine
 
     def _gone(self, number: int, ref: Any) -> None:
         with self._lock:
@@ -155,12 +165,12 @@ def forget() -> None:
 
 
 class _Share:
-    """One fit that may share: the matrix as the package's `fit` gets it, and the estimator."""
+    """One fit that may share: the node's input, the matrix as the package's `fit` gets it, the estimator."""
 
-    __slots__ = ("X", "estimator")
+    __slots__ = ("X", "estimator", "given")
 
-    def __init__(self, X: Any, estimator: Any) -> None:
-        self.X, self.estimator = X, estimator
+    def __init__(self, given: Any, X: Any, estimator: Any) -> None:
+        self.given, self.X, self.estimator = given, X, estimator
 
 
 class reading:
@@ -175,22 +185,23 @@ class reading:
     given : object
         The node's input.
     X : object
-        What the fit is called with: the input, or what was made of it.
+        What the fit is called with: the input itself, or the frame that skrub makes of it in the same way each time
+        (with names that are strings).
     arguments : dict or None
         Further arguments of the fit; where there are some, nothing is shared.
     """
 
-    __slots__ = ("_X", "_before", "_given", "_x")
+    __slots__ = ("_before", "_given", "_x")
 
     def __init__(self, x: Any, estimator: Any, given: Any, X: Any, arguments: Any = None) -> None:
         self._x = None
         if type(estimator).__module__ not in _CLASSES or arguments or not _known(type(estimator)):
             return
-        if X is not given or not _config.option("native") or not _is_plain(X):
+        if not _config.option("native") or not _is_plain(X):
             return
-        if x.readers(given) > 1 or _table.has(X):
-            self._x, self._X, self._given = x, X, given
-            self._before, _state.share = _state.share, _Share(X, estimator)
+        if x.readers(given) > 1 or _table.has(given):
+            self._x, self._given = x, given
+            self._before, _state.share = _state.share, _Share(given, X, estimator)
 
     def __enter__(self) -> None:
         pass
@@ -199,8 +210,8 @@ class reading:
         if self._x is not None:
             _state.share = self._before
             if self._x.readers(self._given) <= 1:
-                _table.drop(self._X)
-            self._X = self._given = None
+                _table.drop(self._given)
+            self._given = None
 
 
 @functools.cache
@@ -329,7 +340,7 @@ def _lightgbm(plain: Callable[..., Any]) -> Callable[..., Any]:
             return plain(self, *args, **kwargs)
         try:
             key = _lightgbm_key(kwargs, share.estimator)
-            made, mine = _table.claim(share.X, key)
+            made, mine = _table.claim(share.given, key)
         except (_Unknown, TypeError):  # (TypeError: no weak reference to this matrix)
             return plain(self, **kwargs)
         if mine:
@@ -340,7 +351,7 @@ def _lightgbm(plain: Callable[..., Any]) -> Callable[..., Any]:
             finally:
                 made.end(owner)
             return result
-        owner = made.wait()
+        owner = made.take()
         if owner is None:
             return plain(self, **kwargs)
         own = {name: value for name, value in vars(self).items() if name in ("data", "params", "_params_back_up")}
@@ -383,7 +394,7 @@ def _xgboost(plain: Callable[..., Any]) -> Callable[..., Any]:
         if share is None or args or self is not share.estimator or kwargs.get("data") is not share.X:
             return plain(self, *args, **kwargs)
         try:
-            made, mine = _table.claim(share.X, _xgboost_key(kwargs, self))
+            made, mine = _table.claim(share.given, _xgboost_key(kwargs, self))
         except (_Unknown, TypeError):  # (TypeError: no weak reference to this matrix)
             return plain(self, **kwargs)
         if mine:
@@ -394,7 +405,7 @@ def _xgboost(plain: Callable[..., Any]) -> Callable[..., Any]:
             finally:
                 made.end(kept)
             return result
-        kept = made.wait()
+        kept = made.take()
         return plain(self, **kwargs) if kept is None else kept
 
     return call
