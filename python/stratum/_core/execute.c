@@ -279,7 +279,8 @@ static PyMethodDef Exec_methods[] = {
     {"nested", (PyCFunction)Exec_nested, METH_O, "Compute a ref now."},
     {"failed_at", (PyCFunction)Exec_failed_at, METH_O, "The node whose error reached a ref, or None."},
     {"demand", (PyCFunction)Exec_demand, METH_VARARGS, "Compute refs in this run."},
-    {"readers", (PyCFunction)Exec_readers, METH_O, "How many have yet to read an input, this node among them; 0 for what is none."},
+    {"readers", (PyCFunction)Exec_readers, METH_O,
+     "How many have yet to read an input, this node among them; 0 for what is none."},
     {NULL, NULL, 0, NULL}};
 static PyGetSetDef Exec_getset[] = {
     {"threads", (getter)Exec_get_threads, NULL, "Threads that the node may use.", NULL},

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import sys
 import threading
 import weakref
@@ -152,6 +153,15 @@ class _Table:
 
 
 _table = _Table()
+
+
+def _begin() -> None:
+    """In a process that was forked, nobody ends what was being made, and a lock may be held for ever."""
+    global _table
+    _table = _Table()
+
+
+os.register_at_fork(after_in_child=_begin)
 
 
 def counts() -> tuple[int, int, int]:
