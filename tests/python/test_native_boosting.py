@@ -381,6 +381,9 @@ def test_other_bins_are_other_datasets() -> None:
     check([model("LGBMRegressor", max_bin=b) for b in (15, 63, 15)], X, y, 2)
     check([model("LGBMRegressor", random_state=s) for s in (1, 2, 1)], X, y, 2)
     check([model("LGBMRegressor", min_child_samples=m) for m in (5, 90, 5)], constant(X), y, 2)
+    check([model("LGBMRegressor", min_child_samples=m) for m in (90, 5, 20, 90, 7)], X, y, 1)
+    check([model("LGBMRegressor", min_child_samples=m) for m in (5, 90, 20, 5)], X, y, 2)
+    check([model("LGBMRegressor", min_child_samples=m) for m in (90, 5, 1, 90)], constant(X), y, 3)
     check([model("LGBMRegressor", min_child_samples=m, feature_pre_filter=False) for m in (5, 90)], constant(X), y, 1)
     check([model("XGBRegressor", max_bin=b) for b in (15, 64, 15)], X, y, 2)
     check([model("LGBMRegressor"), model("XGBRegressor"), model("LGBMRegressor"), model("XGBRegressor")], X, y, 2)
@@ -488,6 +491,12 @@ def test_bins_depend_on_what_the_key_has(tmp_path: Any) -> None:
     assert len(texts[0]) > 1000
     assert all(text == texts[0] for text in texts[:-2])
     assert texts[-1] == texts[-2]
+    whole = []
+    for least in (1, 900):
+        params = {"verbose": -1, "num_threads": 1, "min_child_samples": least}
+        lightgbm.Dataset(numbers(2000), y, params=params).construct()._dump_text(tmp_path / "whole.txt")
+        whole.append((tmp_path / "whole.txt").read_text())
+    assert whole[0] == whole[1]
     cuts = [xgboost.QuantileDMatrix(X, y, nthread=n).get_quantile_cut() for n in (1, 2)]
     for one, other in zip(*cuts, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -77,15 +77,20 @@ _state = _State()
 class _Made:
     """One binned dataset: being made, there, or (`kept` is None) not to be had."""
 
-    __slots__ = ("_ready", "key", "kept")
+    __slots__ = ("_ready", "key", "kept", "least", "whole")
 
-    def __init__(self, key: tuple) -> None:
-        self.key, self.kept = key, None
+    def __init__(self, key: tuple, least: int) -> None:
+        self.key, self.least = key, least
+        self.kept = None
+        self.whole = False  # no column was left out, so that a smaller `least` would leave out none either
         self._ready = threading.Event()
 
-    def end(self, kept: Any) -> None:
+    def serves(self, key: tuple, least: int) -> bool:
+        return self.key == key and (self.least == least or (self.whole and self.least > least))
+
+    def end(self, kept: Any, whole: bool = False) -> None:
         """It is there, or (None) the package's own way has failed or made something that is not shared."""
-        self.kept = kept
+        self.kept, self.whole = kept, whole
         self._ready.set()
         if kept is not None:
             _table.count(mine=True)
@@ -106,8 +111,11 @@ class _Table:
         self._rows: dict[int, tuple[Any, list[_Made]]] = {}
         self.made = self.taken = 0
 
-    def claim(self, X: Any, key: tuple) -> tuple[_Made, bool]:
-        """The dataset for a key, and whether it is the caller who makes it."""
+    def claim(self, X: Any, key: tuple, least: int = 0) -> tuple[_Made, bool]:
+        """The dataset for a key, and whether it is the caller who makes it.
+
+        `least` is how many rows a leaf must have: columns are left out that no leaf could be split by.
+        """
         with self._lock:
             known = self._rows.get(id(X))
             if known is None or known[0]() is not X:
@@ -115,9 +123,9 @@ class _Table:
                 known = (weakref.ref(X, lambda ref: self._gone(number, ref)), [])
                 self._rows[number] = known
             for made in known[1]:
-                if made.key == key:
+                if made.serves(key, least):
                     return made, False
-            made = _Made(key)
+            made = _Made(key, least)
             known[1].append(made)
             return made, True
 
@@ -316,8 +324,11 @@ class _Borrowed:
         return borrower
 
 
-def _lightgbm_key(kwargs: dict, estimator: Any) -> tuple:
-    """All that the bins of a `Dataset` depend on, but the matrix."""
+def _lightgbm_key(kwargs: dict, estimator: Any) -> tuple[tuple, int]:
+    """All that the bins of a `Dataset` depend on, but the matrix; and `min_child_samples`, where that counts.
+
+    Columns that no leaf of so many rows could be split by are left out, unless `feature_pre_filter` says no.
+    """
     params = kwargs["params"]
     nothing = ("reference", "group", "init_score", "predictor", "position")
     if any(kwargs[name] is not None for name in nothing) or not (params.keys() <= _LIGHTGBM_FREE | _LIGHTGBM_KNOWN):
@@ -326,10 +337,12 @@ def _lightgbm_key(kwargs: dict, estimator: Any) -> tuple:
         raise _Unknown
     if not (estimator.objective is None or isinstance(estimator.objective, str)):
         raise _Unknown
-    named = params.keys() - _LIGHTGBM_FREE
-    if params.get("feature_pre_filter") is False:
-        named -= {"min_child_samples"}  # else columns are left out that no leaf could be split by
-    return "lightgbm", _parameters(params, named), _bits(kwargs["label"]), _bits(kwargs["weight"])
+    least = params["min_child_samples"]
+    if type(least) is not int:
+        raise _Unknown
+    named = params.keys() - _LIGHTGBM_FREE - {"min_child_samples"}
+    key = ("lightgbm", _parameters(params, named), _bits(kwargs["label"]), _bits(kwargs["weight"]))
+    return key, 0 if params.get("feature_pre_filter") is False else least
 
 
 def _lightgbm(plain: Callable[..., Any]) -> Callable[..., Any]:
@@ -349,17 +362,17 @@ def _lightgbm(plain: Callable[..., Any]) -> Callable[..., Any]:
         if share is None or args or type(self) is not cls or kwargs.get("data") is not share.X:
             return plain(self, *args, **kwargs)
         try:
-            key = _lightgbm_key(kwargs, share.estimator)
-            made, mine = _table.claim(share.given, key)
+            made, mine = _table.claim(share.given, *_lightgbm_key(kwargs, share.estimator))
         except (_Unknown, TypeError):  # (TypeError: no weak reference to this matrix)
             return plain(self, **kwargs)
         if mine:
-            owner = None
+            owner, whole = None, False
             try:
                 result = plain(self, **kwargs)
+                whole = all(self.feature_num_bin(i) > 0 for i in range(self.num_feature()))
                 owner = lend(self)
             finally:
-                made.end(owner)
+                made.end(owner, whole)
             return result
         owner = made.take()
         if owner is None:
