@@ -75,6 +75,9 @@ ST_API int st_run_root(st_run *r, size_t index, st_value **value, st_value **err
 /* The node that made an error which reached `n`; NULL if it did not fail. */
 ST_API st_node *st_run_failed_at(st_run *r, st_node *n);
 
+/* From inside an operator: how many readers input `i` has that have yet to read it, this node among them. */
+ST_API uint32_t st_run_readers(const st_exec *x, size_t i);
+
 /* Wait for running nodes after a cancellation, at most `ms`; answers how many are still inside one.
  * `stuck` (may be NULL) is called with each such node. */
 ST_API size_t st_run_settle(st_run *r, int ms, void (*stuck)(void *ud, st_node *n, void *worker), void *ud);

@@ -30,7 +30,7 @@ from . import _config, _core, scripts
 from .capture import encode as _encode
 from .capture import previews
 from .hosts import _skrub_0_11 as sk
-from .hosts import estimators, kernels, operators, parallels, searches, threads
+from .hosts import boosting, estimators, kernels, operators, parallels, searches, threads
 
 POLL_MS = 50  # how often the calling thread looks for signals
 GRACE_MS = 600  # how long a cancelled run waits for what cannot be stopped
@@ -345,6 +345,7 @@ def _execute(
             workers.join(5.0)
         if limits is not None:
             limits.restore()
+        boosting.forget()
         warnings.filters[:] = filters
         warnings._filters_mutated_lock_held() if hasattr(warnings, "_filters_mutated_lock_held") else _mutated()
         engine.graph.forget()

@@ -1165,6 +1165,17 @@ st_node *st_run_failed_at(st_run *r, st_node *n)
     return at;
 }
 
+uint32_t st_run_readers(const st_exec *x, size_t i)
+{
+    if (i >= x->n_in) return 0;
+    st_ref f = x->node->in[i];
+    pthread_mutex_lock(&x->run->lock);
+    st_task *t = (st_task *)f.node->task;
+    uint32_t readers = t ? t->uses[f.port] : 0;
+    pthread_mutex_unlock(&x->run->lock);
+    return readers;
+}
+
 void st_run_cancel(st_run *r)
 {
     pthread_mutex_lock(&r->lock);

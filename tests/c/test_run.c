@@ -946,6 +946,36 @@ static void held(void)
     end_graph(g);
 }
 
+static uint32_t readers_seen[3];
+
+static int run_readers(st_exec *x, st_error *err)
+{
+    for (size_t i = 0; i < 3; i++)
+        readers_seen[i] = st_run_readers(x, i);
+    return run_sum(x, err);
+}
+
+OP(op_readers, 1, PURE, run_readers);
+
+/* An operator is told how many have yet to read an input: others, itself, and roots that were asked for. */
+static void readers_left(void)
+{
+    st_graph *g = new_graph();
+    st_node *x = leaf(g, 1), *y = add_int(g, x, 1);
+    st_node *z = node(g, &op_readers, A_TUPLE(a_ref(x, 0), a_ref(y, 0)));
+    job j;
+    job_start(&j, g, workers);
+    st_ref r[3] = {{z, 0}, {x, 0}, {x, 0}};
+    OK(st_run_demand(j.run, r, NULL, 3, true, NULL));
+    CHECK_INT(job_wait(&j), 3);
+    CHECK_INT(readers_seen[0], 3);
+    CHECK_INT(readers_seen[1], 1);
+    CHECK_INT(readers_seen[2], 0); /* there is no such input */
+    job_end(&j);
+    DROP(x, y, z);
+    end_graph(g);
+}
+
 /* -- Order ------------------------------------------------------------------------------------------------
  */
 
@@ -1342,6 +1372,7 @@ int main(void)
     ON_ALL(nested_time_counts_once);
     ON_ALL(profile);
     ON_ALL(held);
+    ON_ALL(readers_left);
     ON_ALL(order_of_work);
     ON_ALL(small_nodes_never_run_beside_each_other);
     ON_ALL(threads_that_nodes_run_on);

@@ -245,6 +245,16 @@ static PyObject *Exec_demand(ExecObject *self, PyObject *args)
     return rc == ST_OK ? Py_NewRef(Py_None) : core_raise(rc, &err);
 }
 
+/* An operator gets its inputs as they are (unless it runs code of users): it asks by the object. */
+static PyObject *Exec_readers(ExecObject *self, PyObject *value)
+{
+    if (!alive(self)) return NULL;
+    st_exec *x = self->x;
+    for (size_t i = 0; i < x->n_in; i++)
+        if (x->in[i] && core_object(x->in[i]) == value) return PyLong_FromUnsignedLong(st_run_readers(x, i));
+    return PyLong_FromLong(0);
+}
+
 static PyObject *Exec_get_threads(ExecObject *self, void *unused)
 {
     (void)unused;
@@ -269,6 +279,8 @@ static PyMethodDef Exec_methods[] = {
     {"nested", (PyCFunction)Exec_nested, METH_O, "Compute a ref now."},
     {"failed_at", (PyCFunction)Exec_failed_at, METH_O, "The node whose error reached a ref, or None."},
     {"demand", (PyCFunction)Exec_demand, METH_VARARGS, "Compute refs in this run."},
+    {"readers", (PyCFunction)Exec_readers, METH_O,
+     "How many have yet to read an input, this node among them; 0 for what is none."},
     {NULL, NULL, 0, NULL}};
 static PyGetSetDef Exec_getset[] = {
     {"threads", (getter)Exec_get_threads, NULL, "Threads that the node may use.", NULL},

@@ -22,7 +22,7 @@ from sklearn.utils import _safe_indexing
 
 from .. import _core, scripts
 from . import _skrub_0_11 as sk
-from . import estimators, pipelines, searches, threads
+from . import boosting, estimators, pipelines, searches, threads
 
 _memory_lock = threading.Lock()  # skrub's cache is not made for several threads
 
@@ -127,7 +127,7 @@ def fit(
     """fit or fit_transform on a fresh copy: (the method's result, the state)."""
     if subsample:
         sk.check_subsampled_shape(impl.X, impl.y, X, y, "fit", {sk.SHOULD_SUBSAMPLE_KEY: True})
-    X = sk.check_column_names(X)
+    given, X = X, sk.check_column_names(X)
     own = estimators.fresh(estimator)
     if seed is not None:
         estimators.put_seed(own, seed)
@@ -140,12 +140,13 @@ def fit(
         method = "fit_transform"
     # A predictor among the transformers: it is fitted, and its predictions are what comes next.
     predicts = method == "fit_transform" and not hasattr(wrapped, "fit_transform")
-    with threads.LightGBMThreads(wrapped, x.threads):
+    arguments = _arguments(kwargs, "fit" if predicts else method)
+    with threads.LightGBMThreads(wrapped, x.threads), boosting.reading(x, wrapped, given, X, arguments):
         if predicts:
-            fitted, _ = _fit_with(wrapped, "fit", (X, y), _arguments(kwargs, "fit"), no_cache)
+            fitted, _ = _fit_with(wrapped, "fit", (X, y), arguments, no_cache)
         else:
             args = (X,) if unsupervised else (X, y)
-            fitted, result = _fit_with(wrapped, method, args, _arguments(kwargs, method), no_cache)
+            fitted, result = _fit_with(wrapped, method, args, arguments, no_cache)
     if seed is not None:
         estimators.take_seed(fitted)
         estimators.take_seed(own)

@@ -41,7 +41,7 @@ from .. import _core
 from ..capture import encode
 from . import _sklearn as skl
 from . import _skrub_0_11 as sk
-from . import backends, estimators, failed_fits, kernels, searches, threads, watched
+from . import backends, boosting, estimators, failed_fits, kernels, searches, threads, watched
 from .failed_fits import Failure
 
 _tokens = itertools.count()
@@ -290,8 +290,13 @@ def fit_model(
     """Operator: the last step, or an estimator that is taken as a whole."""
     own = _fresh(estimator, seed)
     args = (X, y) if pass_y else (X,)
-    with threads.LightGBMThreads(own, x.threads), inner(x, shared, estimators._is_library(own)) as taker:
-        own.fit(*args, **(params or {}).get("fit", {}))
+    arguments = (params or {}).get("fit", {})
+    with (
+        threads.LightGBMThreads(own, x.threads),
+        inner(x, shared, estimators._is_library(own)) as taker,
+        boosting.reading(x, own, X, X, arguments),
+    ):
+        own.fit(*args, **arguments)
     if seed is not None:
         estimators.take_seed(own)
     shared.note_spent(own, taker.charged)
