@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +18,7 @@ import skrub
 from . import _config, scripts
 from .capture import building, previews
 from .hosts import _skrub_0_11 as sk
-from .hosts import backends, evaluating, kernels, parallels, searches, studies, threads, tracebacks
+from .hosts import backends, evaluating, kernels, parallels, said, searches, studies, threads, tracebacks
 
 
 class _Plain(threading.local):
@@ -162,4 +163,6 @@ def install() -> None:
     # These modules of skrub imported the function by its name.
     for module in (sk.learners, sk.namespace, sk.inspection):
         module.evaluate = sk.evaluation.evaluate
+    if "_stratum_hook" in sys.modules:
+        said.install()
     scripts.connected()  # from here on reads of files are shared

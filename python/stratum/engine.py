@@ -30,7 +30,7 @@ from . import _config, _core, scripts
 from .capture import encode as _encode
 from .capture import previews
 from .hosts import _skrub_0_11 as sk
-from .hosts import boosting, estimators, kernels, operators, parallels, searches, threads
+from .hosts import boosting, estimators, kernels, operators, parallels, said, searches, threads
 
 POLL_MS = 50  # how often the calling thread looks for signals
 GRACE_MS = 600  # how long a cancelled run waits for what cannot be stopped
@@ -290,6 +290,7 @@ def _execute(
     previews.forget_recent()
     engine._handed.clear()
     engine.graph.forget()  # what was encoded before this run may have been changed in place
+    said.begin()
     failed_early: list[tuple[int, Outcome]] = []
     try:
         roots = []
@@ -346,6 +347,7 @@ def _execute(
         if limits is not None:
             limits.restore()
         boosting.forget()
+        said.end()
         warnings.filters[:] = filters
         warnings._filters_mutated_lock_held() if hasattr(warnings, "_filters_mutated_lock_held") else _mutated()
         engine.graph.forget()

@@ -20,15 +20,18 @@ def no_evaluator(monkeypatch):
     monkeypatch.setattr(_evaluation._Evaluator, "handle_data_op", handle_data_op)
 
 
-# Of each table of cases in the parity tests of kernels (over two thousand tests) the quick part takes one in so many.
-QUICK_SHARE = 8
+# Of each table of cases the quick part takes one in so many: of the parity tests of kernels (over two thousand), and of
+# all others.
+QUICK_SHARE_OF_KERNELS = 16
+QUICK_SHARE = 3
 
 
 def pytest_collection_modifyitems(items):
-    """Mark as slow what the quick part leaves out of the kernels' tables; everything else runs it all."""
+    """Mark as slow what the quick part leaves out of tables; everything else runs it all."""
     seen = {}
     for item in items:
-        if item.path.name.startswith("test_native_") and hasattr(item, "callspec"):
+        if hasattr(item, "callspec"):
             number = seen[item.function] = seen.get(item.function, -1) + 1
-            if number % QUICK_SHARE:
+            share = QUICK_SHARE_OF_KERNELS if item.path.name.startswith("test_native_") else QUICK_SHARE
+            if number % share:
                 item.add_marker(pytest.mark.slow)

@@ -38,7 +38,7 @@ ARGUMENTS = {
 STDIN = {"reads_stdin": b"one two\nthree\n\nfour five six"}
 
 #: Shows what a fit of its own says: run thrice, as the others, only in the long tests.
-LONG = {"grid_search", "does_not_converge", "table_vectorizer", "matplotlib_or_text", "data_ops_error"}
+LONG = {"grid_search", "does_not_converge", "table_vectorizer", "matplotlib_or_text", "data_ops_error", "repeated_warnings"}
 
 
 @dataclass

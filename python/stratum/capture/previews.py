@@ -487,7 +487,7 @@ def _preview_together(together: Any, data_op: Any, scope: Any, entry: int, origi
 
 def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
     from .._patch import active
-    from ..hosts import evaluating
+    from ..hosts import evaluating, said
 
     @functools.wraps(original)
     def evaluate(
@@ -534,6 +534,7 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
         start = time.perf_counter()
         together = scripts.connected() if kind is _Apply and place is not None else None
         kept = _shield(data_op)
+        heard = said.heard()
         try:
             if together is not None and together.begin():
                 result = _preview_together(together, data_op, *place, lambda: building.preview(data_op))
@@ -541,6 +542,8 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
                 result = at_once(data_op)
         finally:
             _unshield(kept)
+        if said.heard() != heard:
+            return result  # a script that knows nothing of stratum sees the warnings of the refit too
         if kind is _Apply:
             if place is not None:
                 _remember_apply(data_op, *place, result)

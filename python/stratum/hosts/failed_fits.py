@@ -99,7 +99,9 @@ def with_own_texts(results: list, tasks: list[tuple]) -> list:
         text = result["fit_error"]
         if text not in texts:
             again = _again(task)
-            texts[text] = _text(task, failure) if again is None else again[0].get("fit_error") or text
+            # (With warnings ignored a fit may end that a warning had failed.)
+            own = None if again is None else again[0].get("fit_error")
+            texts[text] = _text(task, failure) if own is None else own
         result["fit_error"] = texts[text]
     return results
 

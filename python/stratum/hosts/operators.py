@@ -20,9 +20,9 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
 
-from .. import _core, scripts
+from .. import _config, _core, scripts
 from . import _skrub_0_11 as sk
-from . import boosting, estimators, pipelines, searches, threads
+from . import boosting, estimators, pipelines, said, searches, threads
 
 _memory_lock = threading.Lock()  # skrub's cache is not made for several threads
 
@@ -362,7 +362,12 @@ def new_graph() -> Any:
     """An empty graph with every operator registered."""
     graph = _core.Graph()
     together = scripts.connected()
+    keeps = _config.option("unseeded") == "faithful"
+    if keeps:
+        said.install()
     for op in OPERATORS:
         func = op.func if together is None else together.around(op.name, op.func)
+        if keeps:
+            func = said.around(func)
         graph.op(op.name, func, op.props, op.n_out, 1, op.brief)
     return graph

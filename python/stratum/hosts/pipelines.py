@@ -41,7 +41,7 @@ from .. import _core
 from ..capture import encode
 from . import _sklearn as skl
 from . import _skrub_0_11 as sk
-from . import backends, boosting, estimators, failed_fits, kernels, searches, threads, watched
+from . import backends, boosting, estimators, failed_fits, kernels, said, searches, threads, watched
 from .failed_fits import Failure
 
 _tokens = itertools.count()
@@ -182,7 +182,7 @@ class Inner:
         functions = {task[0].function for task in tasks}
         if not self.library or len(functions) != 1 or not functions <= skl.INNER:
             return NotImplemented
-        return self.results([(task[0].function, task[1], task[2]) for task in tasks])
+        return self.results([(task[0].function, task[1], task[2]) for task in tasks], batch=True)
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """`_fit_transform_one` for a step of a Pipeline."""
@@ -190,7 +190,7 @@ class Inner:
             return skl.fit_transform_one(*args, **kwargs)
         return self.results([(skl.fit_transform_one, args, kwargs)])[0]
 
-    def results(self, calls: list[tuple]) -> list:
+    def results(self, calls: list[tuple], batch: bool = False) -> list:
         nodes, keys = [], []
         known: dict[int, bytes | None] = {}
         for function, args, kwargs in calls:
@@ -204,6 +204,7 @@ class Inner:
         try:
             results = self.x.nested(ref)
         finally:
+            said.also(nodes, batch)
             self.away += time.perf_counter() - start
             self.charged += sum(map(self.shared.charge, keys))
         return [_handed_out(result) for result in results]
@@ -733,6 +734,8 @@ class BatchItem(searches.Item):
         failed = _failed(*results)
         if failed is not None:
             self.raised = next(i for i, result in enumerate(results) if result is failed)
+        said.tell([pair] for pair in (self.pairs if failed is None else self.pairs[: self.raised + 1]))
+        if failed is not None:
             raise failed.error
         if not self.scores:
             return list(results)

@@ -24,7 +24,7 @@ from .. import _config, _core
 from .._progress import Progress
 from . import _skrub_0_11 as sk
 from . import _sklearn as skl
-from . import backends, kernels, studies, watched
+from . import backends, kernels, said, studies, watched
 
 # Below so many cells a fold's work is too small for threads: handing the GIL to and fro costs more.
 SMALL_CELLS = 30_000
@@ -470,6 +470,7 @@ class FoldsItem(Item):
     """What searches and cross-validations have in common: X and y first, then folds."""
 
     cv: Any = None  # the engine's side
+    pairs: Any = ()  # the scores of each pair of candidate and fold
     keep: Any = None
     train_scores = False
     frames: Any = None  # what puts the libraries' frames into tracebacks; set when skrub's functions are replaced
@@ -585,6 +586,7 @@ class FoldsItem(Item):
             study.watch(self, cv.refs(0), tests)
         waves = [_FIRST_FOLD + i % len(splits) for i in range(len(tests))]
         engine.run.demand_waves([*tests, *trains], [*waves, *waves[: len(trains)]])
+        self.pairs = [tuple(refs) for refs in (zip(tests, trains) if trains else zip(tests))]
         self.keep = engine.run.keep(tests)
         extra = self.fold_states() if self.wants_learners else []
         if not tests:
@@ -726,6 +728,7 @@ class FoldsItem(Item):
         if getattr(self, "ticker", None) is not None:
             self.ticker.stop()
         self.keep = self.cv = None
+        self.pairs = ()
         self.x_ref = self.y_ref = self.x_expr = self.y_expr = None
         self.rows = []
         super().done()
@@ -1008,6 +1011,7 @@ def begin(x: Any, impl: Any, item: FoldsItem, X: Any, y: Any, cv: Any, split_kwa
 
 def pick(x: Any, impl: Any, item: FoldsItem, tests: tuple, trains: tuple, extra: tuple) -> Any:
     """Operator: all scores are there."""
+    said.tell(item.pairs, [ref for ref in (item.x_ref, item.y_ref) if ref is not None])
     item.keep = None if not getattr(item, "search", None) else item.keep
     return item.pick(x, tests, trains, extra)
 
