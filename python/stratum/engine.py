@@ -104,7 +104,8 @@ class Engine:
     """A graph with its operators, and at most one run at a time."""
 
     def __init__(self) -> None:
-        self.graph = operators.new_graph()
+        self.said = said.Said()
+        self.graph = operators.new_graph(self.said)
         self.busy = threading.Lock()
         self.lowering = threading.RLock()  # plans and scopes belong to one thread at a time
         self.run: Any = None
@@ -290,7 +291,7 @@ def _execute(
     previews.forget_recent()
     engine._handed.clear()
     engine.graph.forget()  # what was encoded before this run may have been changed in place
-    said.begin()
+    engine.said.begin()
     failed_early: list[tuple[int, Outcome]] = []
     try:
         roots = []
@@ -347,7 +348,7 @@ def _execute(
         if limits is not None:
             limits.restore()
         boosting.forget()
-        said.end()
+        engine.said.end()
         warnings.filters[:] = filters
         warnings._filters_mutated_lock_held() if hasattr(warnings, "_filters_mutated_lock_held") else _mutated()
         engine.graph.forget()

@@ -358,8 +358,8 @@ LOWERING = {
 }  # fmt: skip
 
 
-def new_graph() -> Any:
-    """An empty graph with every operator registered."""
+def new_graph(warned: said.Said) -> Any:
+    """An empty graph with every operator registered; `warned` keeps what they warn of, where that is asked for."""
     graph = _core.Graph()
     together = scripts.connected()
     keeps = _config.option("unseeded") == "faithful"
@@ -368,6 +368,6 @@ def new_graph() -> Any:
     for op in OPERATORS:
         func = op.func if together is None else together.around(op.name, op.func)
         if keeps:
-            func = said.around(func)
+            func = warned.around(func)
         graph.op(op.name, func, op.props, op.n_out, 1, op.brief)
     return graph

@@ -734,7 +734,7 @@ class BatchItem(searches.Item):
         failed = _failed(*results)
         if failed is not None:
             self.raised = next(i for i, result in enumerate(results) if result is failed)
-        said.tell([pair] for pair in (self.pairs if failed is None else self.pairs[: self.raised + 1]))
+        self.engine.said.tell([pair] for pair in (self.pairs if failed is None else self.pairs[: self.raised + 1]))
         if failed is not None:
             raise failed.error
         if not self.scores:

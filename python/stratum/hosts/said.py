@@ -14,9 +14,9 @@ How
     (a library, for itself) gets them as ever.
 
 Who may call it
-    The registry of operators (`around`); `stratum.engine` (`begin`, `end`); items, when their pairs are done
-    (`tell`); `stratum.hosts.pipelines`, for nodes inside of nodes (`also`); `stratum._patch`, before scripts
-    that run together record warnings for each other; `stratum.capture.previews` (`heard`).
+    An engine has a `Said`: the registry of operators (`around`), runs (`begin`, `end`) and items, when their pairs
+    are done (`tell`). `stratum.hosts.pipelines`, for nodes inside of nodes (`also`); `stratum._patch`, before
+    scripts that run together record warnings for each other (`install`); `stratum.capture.previews` (`heard`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,20 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-_own = threading.local()
-_said: dict[int, list[Any]] = {}  # by the number of a node
-_told: set[int] = set()
 _FORGET = None  # among what was said: here the interpreter forgot what it had shown
-_files: dict[str, types.ModuleType | None] = {}
+
 _outer: Any = None
-_shows: tuple[Any, Any] = (None, None)
+_files: dict[str, types.ModuleType | None] = {}
+
+
+class _Own(threading.local):
+    mine: list[Any] | None = None  # what the running node says
+    said: Said | None = None  # whose node it is
+    version: Any = None
+    heard = 0
+
+
+_own = _Own()
 
 
 def install() -> None:
@@ -46,25 +53,9 @@ def install() -> None:
         warnings._showwarnmsg = _show  # type: ignore[attr-defined]
 
 
-def around(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An operator that keeps what it says."""
-
-    def told(x: Any, *args: Any) -> Any:
-        before, mine = (getattr(_own, "mine", None), getattr(_own, "version", None)), []
-        _own.mine, _own.version = mine, None
-        try:
-            return function(x, *args)
-        finally:
-            _own.mine, _own.version = before
-            if mine:
-                _said.setdefault(x.ref.id, []).extend(mine)
-
-    return told
-
-
 def heard() -> int:
     """How many warnings this thread has seen shown (0 before `install`)."""
-    return getattr(_own, "heard", 0)
+    return _own.heard
 
 
 def also(refs: Iterable[Any], anew: bool) -> None:
@@ -76,72 +67,96 @@ def also(refs: Iterable[Any], anew: bool) -> None:
     anew : bool
         They stand for a batch of `Parallel`, which makes the interpreter forget before each of them.
     """
-    mine = getattr(_own, "mine", None)
-    if mine is not None and _said:
+    mine, said = _own.mine, _own.said
+    if mine is not None and said is not None and said.by_node:
         for ref in refs:
             if anew:
                 mine.append(_FORGET)
-            mine.extend(_said.get(ref.id, ()))
-            _told.add(ref.id)
+            mine.extend(said.by_node.get(ref.id, ()))
+            said.told.add(ref.id)
         if anew:
             mine.append(_FORGET)
 
 
-def begin() -> None:
-    """A run begins: who shows warnings now is whom they are for."""
-    global _shows
-    _shows = _whose()
+class Said:
+    """What the nodes of one engine have said."""
 
+    def __init__(self) -> None:
+        self.by_node: dict[int, list[Any]] = {}
+        self.told: set[int] = set()
+        self.shows: Any = None
+        self._filters: list = []
 
-def tell(pairs: Iterable[Iterable[Any]], before: Iterable[Any] = ()) -> None:
-    """Show what was said for each pair of candidate and fold, after what was said for all of them.
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """An operator that keeps what it says."""
 
-    Parameters
-    ----------
-    pairs : iterable of iterable of Ref
-        The nodes of each pair, in the order of the libraries' loop.
-    before : iterable of Ref
-        What came before the loop.
-    """
-    if not _said:
-        return
-    known: set[int] = set()
-    with _telling():
-        _tell_of(before, known)
-        for refs in pairs:
-            _tell_of(refs, set(known))
-        warnings._filters_mutated()  # type: ignore[attr-defined]
+        def keeps(x: Any, *args: Any) -> Any:
+            before, mine = (_own.mine, _own.said, _own.version), []
+            _own.mine, _own.said, _own.version = mine, self, None
+            try:
+                return function(x, *args)
+            finally:
+                _own.mine, _own.said, _own.version = before
+                if mine:
+                    self.by_node.setdefault(x.ref.id, []).extend(mine)
 
+        return keeps
 
-def end() -> None:
-    """A run has ended: what nobody has told of yet is shown in the order of the nodes."""
-    if not _said:
-        return
-    with _telling():
+    def begin(self) -> None:
+        """A run begins: who shows warnings now is whom they are for, and filters are as they should be."""
+        self.shows, self._filters = _whose(), list(warnings.filters)
+
+    def tell(self, pairs: Iterable[Iterable[Any]], before: Iterable[Any] = ()) -> None:
+        """Show what was said for each pair of candidate and fold, after what was said for all of them.
+
+        Parameters
+        ----------
+        pairs : iterable of iterable of Ref
+            The nodes of each pair, in the order of the libraries' loop.
+        before : iterable of Ref
+            What came before the loop.
+        """
+        if not self.by_node:
+            return
+        known: set[int] = set()
+        with self._telling():
+            self._tell_of(before, known)
+            for refs in pairs:
+                self._tell_of(refs, set(known))
+
+    def end(self) -> None:
+        """A run has ended: what nobody has told of yet is shown in the order of the nodes."""
+        if self.by_node:
+            with self._telling():
+                registries: dict = {}
+                for number in sorted(self.by_node.keys() - self.told):
+                    for message in self.by_node[number]:
+                        _warn(message, registries)
+        self.by_node, self.told = {}, set()
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Under the filters with which the run began: libraries on other threads may have set theirs.
+
+        A run inside of another one's node tells that node.
+        """
+        mine, filters = _own.mine, warnings.filters[:]
+        if _own.said is self:
+            _own.mine = None
+        _set_filters(self._filters)
+        try:
+            yield
+        finally:
+            _own.mine = mine
+            _set_filters(filters)
+
+    def _tell_of(self, refs: Iterable[Any], known: set[int]) -> None:
         registries: dict = {}
-        for number in sorted(_said.keys() - _told):
-            for message in _said[number]:
-                _warn(message, registries)
-    _said.clear()
-    _told.clear()
-
-
-@contextlib.contextmanager
-def _telling() -> Iterator[None]:
-    before, _own.mine = getattr(_own, "mine", None), None
-    try:
-        yield
-    finally:
-        _own.mine = before
-
-
-def _tell_of(refs: Iterable[Any], known: set[int]) -> None:
-    registries: dict = {}
-    for ref in refs:
-        for number in _in_order(ref, known):
-            for message in _said.get(number, ()):
-                _warn(message, registries)
-            _told.add(number)
+        for ref in refs:
+            for number in _in_order(ref, known):
+                for message in self.by_node.get(number, ()):
+                    _warn(message, registries)
+                self.told.add(number)
 
 
 def _in_order(ref: Any, known: set[int]) -> Iterator[int]:
@@ -160,15 +175,20 @@ def _in_order(ref: Any, known: set[int]) -> Iterator[int]:
             yield at.id
 
 
+def _set_filters(filters: list) -> None:
+    warnings.filters[:] = filters  # type: ignore[index]
+    warnings._filters_mutated()  # type: ignore[attr-defined]
+
+
 def _whose() -> tuple[Any, Any]:
     return warnings.showwarning, getattr(warnings, "_showwarnmsg_impl", None)
 
 
 def _show(message: Any) -> None:
     """The interpreter shows a warning."""
-    _own.heard = heard() + 1
-    mine = getattr(_own, "mine", None)
-    if mine is None or _whose() != _shows:
+    _own.heard += 1
+    mine, said = _own.mine, _own.said
+    if mine is None or said is None or _whose() != said.shows:
         _outer(message)
         return
     module = _module_of(message.filename)

@@ -24,7 +24,7 @@ from .. import _config, _core
 from .._progress import Progress
 from . import _skrub_0_11 as sk
 from . import _sklearn as skl
-from . import backends, kernels, said, studies, watched
+from . import backends, kernels, studies, watched
 
 # Below so many cells a fold's work is too small for threads: handing the GIL to and fro costs more.
 SMALL_CELLS = 30_000
@@ -1011,7 +1011,7 @@ def begin(x: Any, impl: Any, item: FoldsItem, X: Any, y: Any, cv: Any, split_kwa
 
 def pick(x: Any, impl: Any, item: FoldsItem, tests: tuple, trains: tuple, extra: tuple) -> Any:
     """Operator: all scores are there."""
-    said.tell(item.pairs, [ref for ref in (item.x_ref, item.y_ref) if ref is not None])
+    item.engine.said.tell(item.pairs, [ref for ref in (item.x_ref, item.y_ref) if ref is not None])
     item.keep = None if not getattr(item, "search", None) else item.keep
     return item.pick(x, tests, trains, extra)
 
