@@ -132,8 +132,9 @@ def test_logistic_regression(classes, parameters):
         mine, theirs = pair("LogisticRegression", parameters)
         got = outcome(lambda m=mine, w=weight: m.fit(X, target, w))
         want = outcome(lambda t=theirs, w=weight: t.fit(X, target, w))
-        assert got[1] == want[1] and mine.fitted_by_ == "stratum"
-        same_state(mine, theirs, 1e-5)
+        assert got[1] == want[1]
+        assert mine.fitted_by_ == ("scikit-learn: no convergence" if "max_iter" in parameters else "stratum")
+        same_state(mine, theirs, 0 if "max_iter" in parameters else 1e-5)
         np.testing.assert_allclose(mine.predict_proba(X), theirs.predict_proba(X), atol=1e-6)
         assert (mine.predict(X) == theirs.predict(X)).all()
 

@@ -357,6 +357,9 @@ class LogisticRegression(_Fits, linear_model.LogisticRegression):
             loss, w, method="L-BFGS-B", jac=True,
             options={"maxiter": self.max_iter, "maxls": 50, "gtol": self.tol, "ftol": 64 * np.finfo(float).eps},
         )  # fmt: skip
+        if found.status != 0:
+            # Where it stands then depends on the last bits of every step: only the original ends where it ends.
+            raise Declined("no convergence")
         n_iter = _sklearn.check_optimize_result(
             "lbfgs", found, self.max_iter, extra_warning_msg=_sklearn.LOGISTIC_ADVICE
         )
