@@ -37,6 +37,10 @@ ARGUMENTS = {
 }
 STDIN = {"reads_stdin": b"one two\nthree\n\nfour five six"}
 
+#: Filters of warnings belong to the process before Python 3.14: while a library ignores warnings on one thread, those
+#: of another thread are lost (seen once in some ten runs, under load).
+ONE_THREAD = {"repeated_warnings"}
+
 #: Shows what a fit of its own says: run thrice, as the others, only in the long tests.
 LONG = {"grid_search", "does_not_converge", "table_vectorizer", "matplotlib_or_text", "data_ops_error", "repeated_warnings"}
 
@@ -90,6 +94,8 @@ def start(python: Path, side: str, name: str, place: Path) -> tuple[subprocess.P
     folder = place / side / "scripts"
     shutil.copytree(SCRIPTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     more = {"STRATUM": "1"} if side == "hook" else {}
+    if name in ONE_THREAD:
+        more["STRATUM_N_THREADS"] = "1"
     process = subprocess.Popen(
         [python, *SIDES[side], f"{name}.py", *ARGUMENTS.get(name, [])], cwd=folder, env=environment(**more),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
