@@ -135,6 +135,7 @@ enum {
     ST_N_FREE = 1 << 2,     /* known not to hold the host's lock for long */
     ST_N_UNSHARED = 1 << 3, /* drawn from a global generator: not kept across runs */
     ST_N_SMALL = 1 << 4,    /* so little work that threads cost more than they bring */
+    ST_N_ONCE = 1 << 5,     /* belongs to one creation, or is made of what does: nobody asks for it again */
 };
 
 /* What is known or guessed of a node's output; `sure` runs from 0 (nothing known) to 1 (measured). */

@@ -75,6 +75,7 @@ enum {
     ST_EST_LIBRARY = 1 << 3,  /* known, thread-safe between instances */
     ST_EST_FREE = 1 << 4,     /* releases the host's lock while it works */
     ST_EST_UNSEEDED = 1 << 5, /* would draw from the global generator */
+    ST_EST_ONCE = 1 << 6,     /* another fit may give something else: ST_N_ONCE */
 };
 
 /* Callbacks; called without any engine lock held. */

@@ -33,6 +33,7 @@ struct st_exec {
     st_ref becomes;                 /* operators that expand: the node whose value is this one's (retained) */
     size_t choice;                  /* operators that choose: which of the inputs from 1 on is wanted */
     int threads;                    /* threads that this node may use inside */
+    bool telling;                   /* to set: it said something (a warning) that its value does not hold */
     void *worker;                   /* what st_worker_run was given; NULL on the driving thread */
 };
 
@@ -43,6 +44,23 @@ ST_API int st_run_new(st_graph *g, int n_threads, st_run **out) ST_USE;
 /* Ends the run: nodes not begun are dropped, workers return.  Values are released.  A worker that is
  * still inside a node keeps what it needs and frees it when it comes back. */
 ST_API void st_run_free(st_run *r);
+
+/* What was computed before, in another run or process.  A node is asked for here before its inputs are.
+ * Nodes that are not plain, expand or choose, or belong to one creation (ST_N_ONCE) never are. */
+typedef struct st_recall {
+    void *ud;
+    /* Whether an output can be had.  Called under the run's lock: it looks into memory only, at once. */
+    bool (*knows)(void *ud, const st_node *n, uint32_t port);
+    /* The output, or an error code: then the node is computed after all.  Called on any thread. */
+    int (*load)(void *ud, st_node *n, uint32_t port, st_value **out);
+    /* A node was computed, in `seconds`; without what is kept it would take `again` seconds to have it once
+     * more.  Whether it is kept, and then the seconds that loading it takes.  Not called if `again` is less
+     * than `worth`, nor for what said something, or was made of what did. */
+    bool (*offer)(void *ud, st_exec *x, double seconds, double again, double *load);
+    double worth;
+} st_recall;
+/* Before the first demand; copied. */
+ST_API void st_run_set_recall(st_run *r, const st_recall *recall);
 
 /* Keep a run's memory for a thread that has yet to enter: without it, a run that was freed in between is
  * gone when the thread arrives.  Release it after st_worker_run has returned. */
@@ -102,6 +120,8 @@ typedef struct st_run_stats {
     uint64_t reused;   /* of which had a bound value */
     uint64_t failed;
     uint64_t recomputed; /* executed again because their value had been freed */
+    uint64_t recalled;   /* loaded instead of computed */
+    double recall_seconds;
     double seconds;      /* spent inside nodes, over all threads */
 } st_run_stats;
 ST_API st_run_stats st_run_get_stats(st_run *r);

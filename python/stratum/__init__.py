@@ -21,14 +21,15 @@ if TYPE_CHECKING:  # for those who read the types; at run time `_load` brings th
     from ._api import lazy, run, run_as_completed
     from ._config import config_context, get_config, set_config
     from ._core import EngineError
+    from ._marks import impure, pure, version
     from ._verify import VerifyError
     from .engine import RunStats, last_run
     from .explain import explain
 
 __version__ = "0.1.0"
 _OWN = [
-    "EngineError", "RunStats", "VerifyError", "config_context", "explain", "get_config", "last_run",
-    "lazy", "run", "run_as_completed", "set_config",
+    "EngineError", "RunStats", "VerifyError", "cache", "config_context", "explain", "get_config", "impure", "last_run",
+    "lazy", "pure", "run", "run_as_completed", "set_config", "version",
 ]  # fmt: skip
 
 _loaded = False
@@ -80,11 +81,12 @@ def _import_engine() -> dict[str, Any]:
     _patch.install()
     fronts.install()
 
-    from . import _api, _verify, engine
+    from . import _api, _marks, _verify, cache, engine
     from .explain import explain
 
     return {
-        "RunStats": engine.RunStats, "VerifyError": _verify.VerifyError, "cross_validate": skrub.cross_validate,
+        "RunStats": engine.RunStats, "VerifyError": _verify.VerifyError, "cache": cache,
+        "cross_validate": skrub.cross_validate, "impure": _marks.impure, "pure": _marks.pure, "version": _marks.version,
         "explain": explain, "last_run": engine.last_run, "lazy": _api.lazy, "run": _api.run,
         "run_as_completed": _api.run_as_completed,
     }  # fmt: skip

@@ -75,6 +75,14 @@ def _boolean(value: Any) -> bool:
     raise ValueError
 
 
+def _path(value: Any) -> str:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError
+
+
 def _or_none(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else check(value)
 
@@ -110,6 +118,17 @@ _OPTIONS: dict[str, _Option] = {
     "progress": _Option(
         None, "None, True, False", _or_none(_boolean), _text_or_none(_text_boolean)
     ),
+    "reuse": _Option(
+        None, "None, 'off', 'memory', 'disk'", _or_none(_one_of("off", "memory", "disk")),
+        _text_or_none(str),
+    ),
+    "reuse_bytes": _Option(
+        None, "None, a whole number of bytes", _or_none(_integer(0)), _text_or_none(int)
+    ),
+    "store_bytes": _Option(
+        10 << 30, "a whole number of bytes", _integer(0), int
+    ),
+    "store": _Option(None, "None, a path", _or_none(_path), str),
 }
 
 
@@ -264,10 +283,21 @@ def set_config(*args: Any, **options: Any) -> None:
             Run everything twice, by the engine and by skrub, and compare; for tests.
         progress : bool or None, default=None
             Show a line of progress: None for only when stderr is a terminal.
+        reuse : {'off', 'memory', 'disk'} or None, default=None
+            What becomes of results when a run has ended: nothing is kept, they are kept in memory
+            for later runs of the process, or in a store on disk too, for later processes. None is
+            'disk' where a store is named, and 'memory' elsewhere.
+        reuse_bytes : int or None, default=None
+            Bytes that kept results may take in memory; None for a tenth of the machine's memory.
+        store : path or None, default=None
+            Folder of the store on disk; None for ``stratum/store`` in the user's cache folder.
+        store_bytes : int, default=10 GiB
+            Bytes that the store may take; what is worth least goes first.
 
         Their defaults can also be set by the environment variables ``STRATUM_ENGINE``,
-        ``STRATUM_N_THREADS``, ``STRATUM_UNSEEDED``, ``STRATUM_SEED``, ``STRATUM_VERIFY`` and
-        ``STRATUM_PROGRESS``, which are read when stratum is imported.
+        ``STRATUM_N_THREADS``, ``STRATUM_UNSEEDED``, ``STRATUM_SEED``, ``STRATUM_VERIFY``,
+        ``STRATUM_PROGRESS``, ``STRATUM_REUSE``, ``STRATUM_REUSE_BYTES``, ``STRATUM_STORE``
+        and ``STRATUM_STORE_BYTES``, which are read when stratum is imported.
 
     Raises
     ------

@@ -31,6 +31,7 @@ from .capture import encode as _encode
 from .capture import previews
 from .hosts import _skrub_0_11 as sk
 from .hosts import boosting, estimators, kernels, operators, parallels, said, searches, threads
+from .reuse import session
 
 POLL_MS = 50  # how often the calling thread looks for signals
 GRACE_MS = 600  # how long a cancelled run waits for what cannot be stopped
@@ -50,6 +51,8 @@ class RunStats:
         Nodes that were executed.
     reused : int
         Nodes whose value was there already (previews).
+    recalled : int
+        Nodes whose value was kept from an earlier run or process, and loaded.
     fallbacks : list of (str, str)
         What skrub's own evaluator did, and why.
     seconds : float
@@ -66,6 +69,7 @@ class RunStats:
     nodes_after: int = 0
     nodes_run: int = 0
     reused: int = 0
+    recalled: int = 0
     recomputed: int = 0
     fallbacks: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
@@ -106,6 +110,7 @@ class Engine:
     def __init__(self) -> None:
         self.said = said.Said()
         self.graph = operators.new_graph(self.said)
+        self.reuse = session.Session(self.graph)
         self.busy = threading.Lock()
         self.lowering = threading.RLock()  # plans and scopes belong to one thread at a time
         self.run: Any = None
@@ -132,7 +137,7 @@ class Engine:
         """
         if not isinstance(state, operators.State):
             return state
-        if id(state) in self._handed or self._is_bound(state):
+        if id(state) in self._handed or self._is_bound(state) or self.reuse.holds(state):
             try:
                 own = operators.protect(state.estimator)
             except operators.CannotShare:
@@ -315,7 +320,7 @@ def _execute(
                 live.append(item)
         yield from failed_early
         if live:
-            run = engine.run = _core.Run(engine.graph, _threads_for(live))
+            run = engine.run = _core.Run(engine.graph, _threads_for(live), engine.reuse.begin())
             run.demand(roots, root=True)
             limits = threads.begin()
             workers = _Workers(run, _threads_for(live))
@@ -348,6 +353,7 @@ def _execute(
         if limits is not None:
             limits.restore()
         boosting.forget()
+        engine.reuse.end()
         engine.said.end()
         warnings.filters[:] = filters
         warnings._filters_mutated_lock_held() if hasattr(warnings, "_filters_mutated_lock_held") else _mutated()
@@ -394,6 +400,7 @@ def _finish_stats(engine: Engine, run: Any, stats: RunStats, before: dict) -> No
     stats.nodes_after += counts["tasks"]
     stats.nodes_run += counts["executed"]
     stats.reused += counts["reused"]
+    stats.recalled += counts["recalled"]
     stats.recomputed += counts["recomputed"]
     stats.node_seconds += counts["seconds"]
     stats.profile += [(ref.op, _origin_text(ref), seconds) for ref, seconds, _ in run.profile()]

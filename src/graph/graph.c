@@ -287,7 +287,8 @@ static int intern(st_graph *g, const st_op *op, st_attr *expr, uint32_t flags, s
         if (n == ST_GRAVE || !st_hash_eq(n->structure, key)) continue;
         if (!same_node(n, op, attr, c.in.v, c.in.n)) continue;
         atomic_fetch_add_explicit(&n->refs, 1, memory_order_relaxed);
-        atomic_fetch_or_explicit(&n->flags, flags & (ST_N_CALLER | ST_N_UNSHARED), memory_order_relaxed);
+        atomic_fetch_or_explicit(&n->flags, flags & (ST_N_CALLER | ST_N_UNSHARED | ST_N_ONCE),
+                                 memory_order_relaxed);
         g->shared++;
         pthread_mutex_unlock(&g->lock);
         *out = n;
@@ -316,7 +317,7 @@ static int intern(st_graph *g, const st_op *op, st_attr *expr, uint32_t flags, s
     for (size_t k = 0; k < n->n_in; k++) {
         st_node_retain(n->in[k].node);
         n->plain &= n->in[k].node->plain;
-        flags |= n->in[k].node->flags & ST_N_VARIES;
+        flags |= n->in[k].node->flags & (ST_N_VARIES | ST_N_ONCE);
     }
     atomic_init(&n->flags, flags);
     n->origin = st_value_retain(origin);

@@ -775,6 +775,7 @@ static int make_apply(walk *w, const entry *e, bool inner, uint32_t i, st_attr *
         return rc != ST_OK ? rc : rc2;
     }
     uint32_t nf = (f & ST_EST_LIBRARY ? 0u : ST_N_CALLER) | (f & ST_EST_FREE ? ST_N_FREE : 0u);
+    if (!fixed || f & ST_EST_ONCE) nf |= ST_N_ONCE;
     st_attr *out = NULL, *st = NULL;
     ST_TRY(make_node(w, w->p->ops.fit, expr, nf, e->origin, 0, &out, &st));
     if (predictor && !whole) {

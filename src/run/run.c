@@ -18,6 +18,9 @@
  * at the first fold's models had the features of all folds alive (three folds of 100,000 rows: 330 MB of
  * features where two take 220).  Small nodes that hold it never run beside each other at all:
  * handing the lock to and fro costs more than they do.
+ *
+ * A task whose outputs somebody computed before (st_recall) becomes READY without its inputs and loads them;
+ * if that fails, it starts once more, with its inputs.
  */
 #include "../graph/graph.h"
 #include "stratum/run.h"
@@ -54,6 +57,11 @@ struct st_task {
     size_t roots;           /* 1 + the last root that asked for it; 0: none */
     bool poisoned;          /* one of its inputs failed */
     bool ran, queued, abandoned, gil;
+    bool recall;   /* READY or RUNNING: its outputs are to be loaded, not computed */
+    bool unknown;  /* loading failed: it is not tried again */
+    bool kept;     /* its outputs are held elsewhere too, for other runs */
+    bool telling;  /* it, or what it was made of, said something that loading would not say */
+    double again;  /* seconds that it would take to have it once more */
     bool asleep;   /* in st_run_nested, and nothing else runs on its thread */
     bool circular; /* it waits inside for itself: the wait is to end */
     void *worker;
@@ -97,6 +105,7 @@ struct st_run {
     st_task *finals, **finals_end, *drops;
     uint64_t walk;
     st_run_stats stats;
+    st_recall recall; /* all NULL: there is none; set before the first demand */
 };
 
 struct st_keep {
@@ -177,6 +186,7 @@ static bool holds_gil(const st_task *t)
 
 static int queue_of(const st_task *t)
 {
+    if (t->recall) return Q_GIL; /* loading is the host's work, on any thread */
     return on_caller(t) ? Q_CALLER : holds_gil(t) || (t->node->flags & ST_N_SMALL) ? Q_GIL : Q_FREE;
 }
 
@@ -466,6 +476,21 @@ static bool take_bound(st_run *r, st_task *t, trash *x)
     return all;
 }
 
+/* Whether every output that somebody reads, and that is not there, can be loaded. */
+static bool can_recall(st_run *r, const st_task *t)
+{
+    const st_node *n = t->node;
+    if (!r->recall.knows || t->unknown || !n->plain) return false;
+    if (n->op->props & (ST_P_EXPANDS | ST_P_CHOOSES) || n->flags & ST_N_ONCE) return false;
+    bool any = false;
+    for (uint32_t p = 0; p < n->op->n_out; p++) {
+        if (t->uses[p] == 0 || t->out[p]) continue;
+        if (!r->recall.knows(r->recall.ud, n, p)) return false;
+        any = true;
+    }
+    return any;
+}
+
 static void fail_for_memory(st_run *r, st_task *t, trash *x)
 {
     st_error err;
@@ -490,6 +515,12 @@ static void start(st_run *r, st_task *first, trash *x)
             if (take_bound(r, t, x)) {
                 t->state = DONE;
                 finish(r, t, x);
+                continue;
+            }
+            t->recall = can_recall(r, t);
+            if (t->recall) {
+                t->poisoned = false;
+                enqueue(r, t);
                 continue;
             }
             t->state = WAITING;
@@ -576,9 +607,84 @@ static int become(st_run *r, st_task *t, st_ref ref, trash *x)
 
 #define SMALL_IN 24
 
+/* Load what a READY task would compute.  The lock is held on entry and on return. */
+static void load(st_run *r, st_task *t, void *worker)
+{
+    st_node *n = t->node;
+    uint32_t n_out = n->op->n_out;
+    st_value *small[4] = {0}, **out = n_out <= 4 ? small : st_mem_zero(r->a, n_out * sizeof *out);
+    trash x = {0};
+    t->state = RUNNING;
+    t->gil = true;
+    t->worker = worker;
+    r->running++;
+    r->gil_running++;
+    uint64_t wanted = 0; /* (an operator with more outputs than bits is loaded whole) */
+    for (uint32_t p = 0; p < n_out; p++)
+        if (p >= 64 || (t->uses[p] > 0 && !t->out[p])) wanted |= UINT64_C(1) << (p < 64 ? p : 63);
+    pthread_mutex_unlock(&r->lock);
+    double from = now();
+    int rc = out ? ST_OK : ST_ENOMEM;
+    st_task *outer = current;
+    current = t;
+    for (uint32_t p = 0; p < n_out && rc == ST_OK; p++)
+        if (wanted >> (p < 64 ? p : 63) & 1) rc = r->recall.load(r->recall.ud, n, p, &out[p]);
+    current = outer;
+    double spent = now() - from;
+    pthread_mutex_lock(&r->lock);
+    r->running--;
+    r->gil_running--;
+    t->worker = NULL;
+    t->recall = false;
+    for (uint32_t p = 0; p < n_out && out; p++) {
+        if (rc != ST_OK || t->abandoned || r->closing || t->uses[p] == 0 || t->out[p])
+            throw_away(r, &x, out[p]);
+        else
+            t->out[p] = out[p];
+    }
+    if (t->abandoned || r->closing) {
+        t->state = FAILED;
+    } else if (rc == ST_OK) {
+        t->again = spent;
+        t->kept = true;
+        r->stats.recalled++;
+        r->stats.recall_seconds += spent;
+        t->state = DONE;
+        finish(r, t, &x);
+    } else {
+        t->unknown = true;
+        t->state = IDLE;
+        if (t->total > 0) start(r, t, &x);
+    }
+    pthread_cond_broadcast(&r->work);
+    pthread_mutex_unlock(&r->lock);
+    empty(r, &x);
+    if (out != small) st_mem_free(r->a, out);
+    pthread_mutex_lock(&r->lock);
+}
+
+/* What was computed may be worth keeping: its outputs are held meanwhile.  The lock is not held. */
+static void offer(st_run *r, st_task *t, st_exec *e, double spent, double before, bool telling)
+{
+    const st_node *n = t->node;
+    double kept = 0;
+    bool keep = r->recall.offer && n->plain && !(n->flags & ST_N_ONCE) && !telling && !e->becomes.node &&
+                !(n->op->props & (ST_P_EXPANDS | ST_P_CHOOSES));
+    t->telling = telling;
+    t->again = spent + before;
+    if (keep && t->again >= r->recall.worth && r->recall.offer(r->recall.ud, e, spent, t->again, &kept)) {
+        t->again = kept;
+        t->kept = true;
+    }
+}
+
 /* Execute one READY task taken from its queue.  The lock is held on entry and on return. */
 static void execute(st_run *r, st_task *t, void *worker)
 {
+    if (t->recall) {
+        load(r, t, worker);
+        return;
+    }
     st_node *n = t->node;
     st_value *in_s[SMALL_IN], *err_s[SMALL_IN];
     unsigned char shared_s[SMALL_IN];
@@ -607,6 +713,8 @@ static void execute(st_run *r, st_task *t, void *worker)
                  .out = out,
                  .choice = SIZE_MAX,
                  .worker = worker};
+    double again = 0;
+    bool telling = false;
     if (rc == ST_OK) {
         for (size_t i = 0; i < k; i++) {
             in[i] = in_err[i] = NULL;
@@ -614,11 +722,14 @@ static void execute(st_run *r, st_task *t, void *worker)
             if (i >= eager) continue;
             st_ref f = n->in[i];
             st_task *m = (st_task *)f.node->task;
+            again += m->again;
+            telling |= m->telling;
             in[i] = m->out[f.port];
             in_err[i] = m->state == FAILED ? m->error : NULL;
-            shared[i] = m->uses[f.node->op->n_out + f.port] > 1 || st_node_is_bound(f.node);
+            shared[i] = m->uses[f.node->op->n_out + f.port] > 1 || m->kept || st_node_is_bound(f.node);
         }
     }
+    if (again > r->stats.seconds) again = r->stats.seconds; /* what several inputs share was counted for each */
     size_t ready = r->q[Q_GIL].n + r->q[Q_FREE].n;
     e.threads = r->running <= 1 && ready == 0 && r->n_threads ? r->n_threads : 1;
     pthread_mutex_unlock(&r->lock);
@@ -630,6 +741,7 @@ static void execute(st_run *r, st_task *t, void *worker)
         rc = n->op->exec ? n->op->exec(&e, &err) : st_fail(&err, ST_EUNSUPPORTED, "nothing runs it");
     double spent = now() - from;
     current = outer;
+    if (rc == ST_OK) offer(r, t, &e, spent - t->away, again, telling || e.telling);
 
     pthread_mutex_lock(&r->lock);
     if (rc == ST_OK && (n->op->props & ST_P_CHOOSES)) {
@@ -844,6 +956,13 @@ static void run_unref(st_run *r)
 }
 
 /* -- The public face ----------------------------------------------------------------------- */
+
+void st_run_set_recall(st_run *r, const st_recall *recall)
+{
+    pthread_mutex_lock(&r->lock);
+    r->recall = *recall;
+    pthread_mutex_unlock(&r->lock);
+}
 
 int st_run_new(st_graph *g, int n_threads, st_run **out)
 {

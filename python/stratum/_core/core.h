@@ -15,6 +15,7 @@
 #include "stratum/graph.h"
 #include "stratum/lower.h"
 #include "stratum/run.h"
+#include "stratum/store.h"
 
 /* Python functions that the engine calls; set once by stratum.hosts through configure(). */
 #define CORE_HOOKS(X)                                                                                        \
@@ -94,6 +95,7 @@ typedef struct ScopeObject {
 typedef struct RunObject {
     PyObject_HEAD GraphObject *graph;
     st_run *run;
+    PyObject *recall;    /* NULL or a Recall */
     PyObject *interrupt; /* what a node on the calling thread raised that is no Exception */
     int64_t gave_back;   /* when freed memory last went back to the system; 0: not yet */
 } RunObject;
@@ -111,8 +113,12 @@ typedef struct ExecObject {
     GraphObject *graph;
 } ExecObject;
 
+typedef struct StoreObject {
+    PyObject_HEAD st_store *store;
+} StoreObject;
+
 extern PyTypeObject Graph_Type, Ref_Type, Expr_Type, Leaf_Type, Failed_Type, Plan_Type, Scope_Type, Run_Type,
-    CV_Type, Exec_Type, Front_Type;
+    CV_Type, Exec_Type, Front_Type, Recall_Type, Store_Type;
 
 /* -- values.c ------------------------------------------------------------------------------ */
 
@@ -152,6 +158,16 @@ PyThreadState *core_leave(void);
 void core_enter(PyThreadState *outer);
 /* Raise (on the driving thread) what an operator raised there to end the run; false: nothing. */
 bool core_interrupted(void);
+
+/* -- reuse.c ------------------------------------------------------------------------------- */
+
+/* What a run recalls; the caller holds `recall` (a Recall) for as long as the run. */
+void core_set_recall(st_run *r, PyObject *recall);
+
+/* -- store.c ------------------------------------------------------------------------------- */
+
+/* Make the types that Store answers with ready; -1 with an exception. */
+int core_ready_store(void);
 
 /* -- native_text.c ------------------------------------------------------------------------- */
 

@@ -255,6 +255,14 @@ static PyObject *Exec_readers(ExecObject *self, PyObject *value)
     return PyLong_FromLong(0);
 }
 
+static PyObject *Exec_tell(ExecObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (!alive(self)) return NULL;
+    self->x->telling = true;
+    Py_RETURN_NONE;
+}
+
 static PyObject *Exec_get_threads(ExecObject *self, void *unused)
 {
     (void)unused;
@@ -279,6 +287,7 @@ static PyMethodDef Exec_methods[] = {
     {"nested", (PyCFunction)Exec_nested, METH_O, "Compute a ref now."},
     {"failed_at", (PyCFunction)Exec_failed_at, METH_O, "The node whose error reached a ref, or None."},
     {"demand", (PyCFunction)Exec_demand, METH_VARARGS, "Compute refs in this run."},
+    {"tell", (PyCFunction)Exec_tell, METH_NOARGS, "It said something that its value does not hold."},
     {"readers", (PyCFunction)Exec_readers, METH_O,
      "How many have yet to read an input, this node among them; 0 for what is none."},
     {NULL, NULL, 0, NULL}};

@@ -959,8 +959,11 @@ static PyObject *Run_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
 {
     (void)kwds;
     GraphObject *g;
+    PyObject *recall = Py_None;
     int n;
-    if (!PyArg_ParseTuple(args, "O!i", &Graph_Type, &g, &n)) return NULL;
+    if (!PyArg_ParseTuple(args, "O!i|O", &Graph_Type, &g, &n, &recall)) return NULL;
+    if (recall != Py_None && !Py_IS_TYPE(recall, &Recall_Type))
+        return PyErr_Format(PyExc_TypeError, "a Recall is needed, got %s", Py_TYPE(recall)->tp_name);
     RunObject *self = (RunObject *)type->tp_alloc(type, 0);
     if (!self) return NULL;
     self->graph = (GraphObject *)Py_NewRef(g);
@@ -968,6 +971,10 @@ static PyObject *Run_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
     if (rc != ST_OK) {
         Py_DECREF(self);
         return core_raise(rc, NULL);
+    }
+    if (recall != Py_None) {
+        self->recall = Py_NewRef(recall);
+        core_set_recall(self->run, recall);
     }
     return (PyObject *)self;
 }
@@ -998,6 +1005,7 @@ static void Run_dealloc(RunObject *self)
     PyObject *r = Run_close(self, NULL);
     Py_XDECREF(r);
     Py_XDECREF(self->interrupt);
+    Py_XDECREF(self->recall);
     Py_XDECREF(self->graph);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
@@ -1179,9 +1187,10 @@ static PyObject *Run_stats(RunObject *self, PyObject *u)
     (void)u;
     if (!open_run(self)) return NULL;
     st_run_stats s = st_run_get_stats(self->run);
-    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:d}", "tasks", (unsigned long long)s.tasks, "executed",
+    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:d,s:d}", "tasks", (unsigned long long)s.tasks, "executed",
                          (unsigned long long)s.executed, "reused", (unsigned long long)s.reused, "failed",
                          (unsigned long long)s.failed, "recomputed", (unsigned long long)s.recomputed,
+                         "recalled", (unsigned long long)s.recalled, "recall_seconds", s.recall_seconds,
                          "seconds", s.seconds);
 }
 
@@ -1351,6 +1360,10 @@ PyMODINIT_FUNC PyInit__core(void)
 {
     PyObject *m = PyModule_Create(&module_def);
     if (!m) return NULL;
+    if (core_ready_store() < 0) {
+        Py_DECREF(m);
+        return NULL;
+    }
     if (core_guard_fork() != 0) {
         Py_DECREF(m);
         PyErr_SetString(PyExc_OSError, "pthread_atfork failed");
@@ -1361,7 +1374,8 @@ PyMODINIT_FUNC PyInit__core(void)
         PyTypeObject *type;
     } types[] = {{"Graph", &Graph_Type},   {"Ref", &Ref_Type},   {"Expr", &Expr_Type},   {"Leaf", &Leaf_Type},
                  {"Failed", &Failed_Type}, {"Plan", &Plan_Type}, {"Scope", &Scope_Type}, {"CV", &CV_Type},
-                 {"Run", &Run_Type},       {"Exec", &Exec_Type}, {"Front", &Front_Type}};
+                 {"Run", &Run_Type},       {"Exec", &Exec_Type}, {"Front", &Front_Type},
+                 {"Recall", &Recall_Type}, {"Store", &Store_Type}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (PyType_Ready(types[i].type) < 0 ||
             PyModule_AddObjectRef(m, types[i].name, (PyObject *)types[i].type) < 0) {
@@ -1399,6 +1413,7 @@ PyMODINIT_FUNC PyInit__core(void)
         {"N_FREE", ST_N_FREE},
         {"N_UNSHARED", ST_N_UNSHARED},
         {"N_SMALL", ST_N_SMALL},
+        {"N_ONCE", ST_N_ONCE},
         {"N_VARIES", ST_N_VARIES},
         {"SCOPE_USE_VALUES", ST_SCOPE_USE_VALUES},
         {"SCOPE_SUBSAMPLE", ST_SCOPE_SUBSAMPLE},
@@ -1409,6 +1424,7 @@ PyMODINIT_FUNC PyInit__core(void)
         {"EST_LIBRARY", ST_EST_LIBRARY},
         {"EST_FREE", ST_EST_FREE},
         {"EST_UNSEEDED", ST_EST_UNSEEDED},
+        {"EST_ONCE", ST_EST_ONCE},
     };
     for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
         if (PyModule_AddIntConstant(m, constants[i].name, constants[i].v) < 0) {

@@ -47,6 +47,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import inspect
 import logging
 import opcode
 import operator
@@ -788,6 +789,12 @@ def _nested_codes(code: types.CodeType) -> list[types.CodeType]:
     return found
 
 
+#: Names by which code gets at the names of variables: its own, or (pandas' ``query`` and ``eval``) its caller's.
+_LOOKS_AT_NAMES = frozenset(
+    {"locals", "vars", "dir", "eval", "exec", "query", "_getframe", "currentframe", "stack", "f_locals", "globals"}
+)
+
+
 def _enc_code(ctx: _Context, code: types.CodeType) -> bytes:
     head = struct.pack(
         "<5I",
@@ -804,7 +811,12 @@ def _enc_code(ctx: _Context, code: types.CodeType) -> bytes:
         _pack_buffer(b"opcd", code.co_code),
         _pack_buffer(b"exct", code.co_exceptiontable),
     ]
-    for names in (code.co_names, code.co_varnames, code.co_cellvars, code.co_freevars):
+    # The name of an argument can be given by keyword; that of another variable shows only to code that looks.
+    arguments = code.co_argcount + code.co_kwonlyargcount
+    arguments += bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    looks = not _LOOKS_AT_NAMES.isdisjoint(code.co_names)
+    variables = code.co_varnames if looks else code.co_varnames[:arguments]
+    for names in (code.co_names, variables, code.co_cellvars, code.co_freevars):
         body.append(_pack(b"nams", b"".join([_enc_str(n) for n in names])))
     body.append(_pack(b"cons", _many(ctx, code.co_consts)))
     return _pack(b"code", b"".join(body))

@@ -17,6 +17,7 @@ that the variables had are remembered beside the search (weakly: they go with it
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import time
 import weakref
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 from .. import _core, scripts
 from ..hosts import _skrub_0_11 as sk
 from ..hosts import estimators, operators
+from ..reuse import session
 from . import building
 from . import encode as _encode
 
@@ -325,7 +327,7 @@ def _held_below(data_op: Any) -> list[tuple[_Preview, bool]]:
     return found
 
 
-def _remember_apply(data_op: Any, scope: Any, entry: int, result: Any) -> None:
+def _remember_apply(data_op: Any, scope: Any, entry: int, result: Any, seconds: float) -> None:
     from ..engine import bound_state
 
     impl = data_op._skrub_impl
@@ -345,6 +347,11 @@ def _remember_apply(data_op: Any, scope: Any, entry: int, result: Any) -> None:
     preview = _Preview(_bound(learned), _output(value_ref, private))
     bound_state(state, preview.states)
     _hold(data_op, preview)
+    if seconds >= session.WORTH_S and not _is_random(preview):
+        reuse = _reuse()
+        reuse.keep(state_ref, state, seconds)
+        reuse.keep(value_ref, private, seconds)
+        reuse.end()
 
 
 def _serve_apply(data_op: Any, scope: Any, entry: int) -> tuple[Any] | None:
@@ -354,6 +361,11 @@ def _serve_apply(data_op: Any, scope: Any, entry: int) -> tuple[Any] | None:
     if not isinstance(state_ref, _core.Ref) or not isinstance(value_ref, _core.Ref):
         return None
     state, value = state_ref.bound(), value_ref.bound()
+    kept = (state is None or value is None) and _is_worth_asking(impl.X)
+    if kept:
+        reuse = _reuse()
+        state = state if state is not None else reuse.find(state_ref)
+        value = value if value is not None or state is None else reuse.find(value_ref)
     if state is None or value is None:
         return None
     try:
@@ -364,8 +376,27 @@ def _serve_apply(data_op: Any, scope: Any, entry: int) -> tuple[Any] | None:
     impl.estimator_was_wrapped_ = state[0].was_wrapped
     impl.estimator_id_ = None
     impl._y_type, impl._y_col_names = state[0].y_type, state[0].y_names
-    _hold(data_op, _Preview(_by_ref.get(state_ref), _by_ref.get(value_ref)))
+    if not kept:
+        _hold(data_op, _Preview(_by_ref.get(state_ref), _by_ref.get(value_ref)))
     return (result,)
+
+
+def _reuse() -> Any:
+    """What is kept of earlier runs, asked under the settings of this moment."""
+    from ..engine import get_engine
+
+    reuse = get_engine().reuse
+    reuse.begin()
+    return reuse
+
+
+def _is_worth_asking(X: Any) -> bool:
+    """Whether fitting on the preview of X takes longer than asking what is kept."""
+    found = X._skrub_impl.results.get("preview") if isinstance(X, sk.DataOp) else X
+    return math.prod(getattr(found, "shape", ())) >= _WORTH_CELLS
+
+
+_WORTH_CELLS = 10_000
 
 
 # Outputs with columns that skrub named at random: another evaluation would give them other names, so these
@@ -546,7 +577,7 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
             return result  # a script that knows nothing of stratum sees the warnings of the refit too
         if kind is _Apply:
             if place is not None:
-                _remember_apply(data_op, *place, result)
+                _remember_apply(data_op, *place, result, time.perf_counter() - start)
         elif time.perf_counter() - start > LONG_CALL_S + _unseen * CAPTURE_S:
             place = place or _lowered(data_op)
             ref = place[0].value(place[1]) if place is not None else None

@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .. import __version__
 
@@ -160,6 +161,99 @@ def run_uninstall_hook(options: argparse.Namespace) -> int:
     return 0
 
 
+def add_cache_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``cache``."""
+    parser.add_argument("--store", metavar="DIR", help="the store's folder (default: STRATUM_STORE, or the user's)")
+    tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
+    tasks.add_parser("stats", help="what is there and what it was good for")
+    listing = tasks.add_parser("ls", help="the entries, dearest first")
+    listing.add_argument("-n", type=positive, metavar="N", help="so many of them")
+    why = tasks.add_parser("why", help="what differs between what two entries stand for")
+    why.add_argument("one", metavar="KEY")
+    why.add_argument("other", metavar="KEY")
+    gc = tasks.add_parser("gc", help="take out what is worth least")
+    gc.add_argument("--bytes", type=positive, metavar="N", help="what the store may take")
+    tasks.add_parser("verify", help="read every byte; what is damaged is taken out")
+    tasks.add_parser("clear", help="take everything out")
+    export = tasks.add_parser("export", help="copy the entries to another folder")
+    export.add_argument("target", metavar="DIR")
+
+
+def run_cache(options: argparse.Namespace) -> int:
+    """Run ``cache``."""
+    from .. import EngineError, _load, cache
+
+    _load()
+    from .. import set_config
+
+    if options.store is not None:
+        set_config(store=options.store)
+    try:
+        return _CACHE_TASKS[options.task](cache, options)
+    except (OSError, KeyError, EngineError) as error:
+        text = error.args[0] if isinstance(error, KeyError) else error
+        print(f"stratum cache: {text}", file=sys.stderr)
+        return 1
+
+
+def _cache_stats(cache: Any, options: argparse.Namespace) -> int:
+    found = cache.stats()
+    asked = found["hits"] + found["misses"]
+    print(f"{found['folder']} (index: {found['index']})")
+    print(f"{found['entries']} entries, {_size(found['bytes'])}; {found['puts']} put, {found['removed']} removed")
+    rate = f", {100 * found['hits'] / asked:.0f} % of what was asked for" if asked else ""
+    print(f"{found['hits']} hits{rate}; {found['damaged']} damaged; {found['seconds_saved']:.1f} s saved")
+    return 0
+
+
+def _cache_ls(cache: Any, options: argparse.Namespace) -> int:
+    for entry in cache.ls()[: options.n]:
+        print(f"{entry.key[:12]}  {entry.seconds:9.3f} s  {_size(entry.bytes):>9}  {entry.hits:4d} hits  {entry.label}")
+    return 0
+
+
+def _cache_why(cache: Any, options: argparse.Namespace) -> int:
+    print("\n".join(cache.why(options.one, options.other)) or "nothing differs: they are one entry")
+    return 0
+
+
+def _cache_gc(cache: Any, options: argparse.Namespace) -> int:
+    print(f"freed {_size(cache.gc(options.bytes))}")
+    return 0
+
+
+def _cache_verify(cache: Any, options: argparse.Namespace) -> int:
+    damaged = cache.verify()
+    for entry, what in damaged:
+        print(f"{entry.key[:12]}  {what}  {entry.label}")
+    print(f"{len(damaged)} damaged")
+    return 1 if damaged else 0
+
+
+def _cache_clear(cache: Any, options: argparse.Namespace) -> int:
+    cache.clear()
+    return 0
+
+
+def _cache_export(cache: Any, options: argparse.Namespace) -> int:
+    print(f"copied {cache.export(options.target)} entries")
+    return 0
+
+
+_CACHE_TASKS = {
+    "stats": _cache_stats, "ls": _cache_ls, "why": _cache_why, "gc": _cache_gc, "verify": _cache_verify,
+    "clear": _cache_clear, "export": _cache_export,
+}  # fmt: skip
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         "demo",
@@ -172,6 +266,12 @@ COMMANDS: tuple[Command, ...] = (
         "Run scripts that know nothing of stratum; several at once share what they have in common.",
         add_run_arguments,
         run_scripts,
+    ),
+    Command(
+        "cache",
+        "Look after the store of results that runs leave for later ones.",
+        add_cache_arguments,
+        run_cache,
     ),
     Command(
         "install-hook",

@@ -96,6 +96,13 @@ def forget() -> None:
     verdicts.clear()
 
 
+def _flags_of(token: Any) -> int:
+    """Flags of a node with a token: a creation is asked for once, a file's content again and again."""
+    if token is None:
+        return 0
+    return _core.N_UNSHARED | (_core.N_ONCE if token[0] == "creation" else 0)
+
+
 def _creation(impl: Any) -> tuple[str, bytes]:
     """Key of one creation of a node: copies and clones of it share it, nothing else does."""
     if _config.option("unseeded") == "independent":
@@ -165,7 +172,7 @@ def _call(impl: Any) -> tuple:
         impl.func, impl.args, impl.kwargs, impl.globals, impl.closure, impl.defaults, impl.kwdefaults,
         impl.no_cache, token,
     )  # fmt: skip
-    return _core.ST_CAP_COMPUTE, _OP["call"], fields, _core.N_UNSHARED if token else 0
+    return _core.ST_CAP_COMPUTE, _OP["call"], fields, _flags_of(token)
 
 
 def _method(impl: Any) -> tuple:
@@ -173,7 +180,7 @@ def _method(impl: Any) -> tuple:
     unseeded = isinstance(name, str) and _purity.is_unseeded_method(name, impl.args, impl.kwargs)
     token = _creation(impl) if unseeded or _impure_argument((impl.args, impl.kwargs)) else None
     fields = (impl.obj, name, impl.args, impl.kwargs, token)
-    return _core.ST_CAP_COMPUTE, _OP["method"], fields, _core.N_UNSHARED if token else 0
+    return _core.ST_CAP_COMPUTE, _OP["method"], fields, _flags_of(token)
 
 
 def _compute(name: str, *names: str) -> Any:

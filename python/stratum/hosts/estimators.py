@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
 from .. import _config, _core
+from ..capture import purity
 from . import _skrub_0_11 as sk
 
 # Libraries whose estimators may run on any thread, different instances side by side.
@@ -145,9 +147,50 @@ def flags(estimator: Any) -> int:
         bits |= _core.EST_LIBRARY
         if type(estimator).__module__.startswith(_FREE):
             bits |= _core.EST_FREE
+    elif any(purity.classify(code, sk.verdicts).kind == "impure" for code in code_inside(estimator)):
+        bits |= _core.EST_ONCE
+    if _talks(estimator):
+        bits |= _core.EST_ONCE
     if root_of(estimator) in LIBRARIES and _unseeded(estimator):
         bits |= _core.EST_UNSEEDED
     return bits
+
+
+def _talks(estimator: Any) -> bool:
+    """Whether fitting prints: what is recalled instead would not."""
+    params = estimator.get_params(deep=True)
+    if any(value and (name == "verbose" or name.endswith("__verbose")) for name, value in params.items()):
+        lightgbm = root_of(estimator) == "lightgbm" and isinstance(params.get("verbose"), int)
+        return not (lightgbm and params["verbose"] < 0)
+    # LightGBM talks unless it is told not to; only a script that knows nothing of the engine is to hear it again.
+    silent = params.get("verbose", params.get("verbosity", 0))
+    chatty = root_of(estimator) == "lightgbm" and not (isinstance(silent, int) and silent < 0)
+    return chatty and _config.option("unseeded") == "faithful"
+
+
+def code_inside(value: Any, depth: int = 0) -> Iterator[Any]:
+    """The functions and classes inside a value that do not come from a library."""
+    if depth > 10 or isinstance(value, (sk.DataOp, str, bytes)):
+        return
+    inside: Iterable[Any] = ()
+    if isinstance(value, sk.choosing.Choice):
+        inside = value.outcomes
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        inside = value
+    elif isinstance(value, dict):
+        inside = value.values()
+    elif isinstance(value, BaseEstimator) or (hasattr(value, "get_params") and not isinstance(value, type)):
+        if root_of(value) not in LIBRARIES:
+            yield type(value)
+        inside = value.get_params(deep=False).values()
+    elif hasattr(value, "_score_func"):
+        inside = (value._score_func,)
+    elif hasattr(value, "_scorers"):
+        inside = (value._scorers,)
+    elif callable(value) and not isinstance(value, type) and not is_library_function(value):
+        yield value
+    for one in inside:
+        yield from code_inside(one, depth + 1)
 
 
 def _sets_plainly(estimator: Any) -> bool:

@@ -147,6 +147,7 @@ def fit(
         else:
             args = (X,) if unsupervised else (X, y)
             fitted, result = _fit_with(wrapped, method, args, arguments, no_cache)
+            _tell_of_random_names(x, result)
     if seed is not None:
         estimators.take_seed(fitted)
         estimators.take_seed(own)
@@ -155,6 +156,12 @@ def fit(
         pred = fitted.predict(X, **_arguments(kwargs, "predict"))
         result = _format_predictions(state, X, pred)
     return result, state
+
+
+def _tell_of_random_names(x: Any, value: Any) -> None:
+    """Duplicate columns of a table get a random suffix from skrub: another evaluation would give them another one."""
+    if any(isinstance(name, str) and "__skrub_" in name for name in getattr(value, "columns", ())):
+        x.tell()
 
 
 def predict(state: State, X: Any, **kwargs: Any) -> Any:
@@ -195,7 +202,9 @@ def _concat(impl: Any, first: Any, others: Any, axis: Any, mode: str, columns: A
 
 def concat_fit(x: Any, impl: Any, first: Any, others: Any, axis: Any) -> tuple[Any, Any]:
     """Concatenate and remember the columns."""
-    return _concat(impl, first, others, axis, "fit", sk.NULL)
+    result, columns = _concat(impl, first, others, axis, "fit", sk.NULL)
+    _tell_of_random_names(x, result)
+    return result, columns
 
 
 def concat(x: Any, impl: Any, first: Any, others: Any, axis: Any, columns: Any) -> Any:
@@ -363,11 +372,11 @@ def new_graph(warned: said.Said) -> Any:
     graph = _core.Graph()
     together = scripts.connected()
     keeps = _config.option("unseeded") == "faithful"
-    if keeps:
-        said.install()
+    said.install()
     for op in OPERATORS:
         func = op.func if together is None else together.around(op.name, op.func)
         if keeps:
             func = warned.around(func)
+        func = said.telling(func)
         graph.op(op.name, func, op.props, op.n_out, 1, op.brief)
     return graph

@@ -32,6 +32,7 @@ from typing import Any
 _FORGET = None  # among what was said: here the interpreter forgot what it had shown
 
 _outer: Any = None
+_shows: Any = None  # who showed warnings when the last run began
 _files: dict[str, types.ModuleType | None] = {}
 
 
@@ -40,6 +41,7 @@ class _Own(threading.local):
     said: Said | None = None  # whose node it is
     version: Any = None
     heard = 0
+    told = 0
 
 
 _own = _Own()
@@ -56,6 +58,23 @@ def install() -> None:
 def heard() -> int:
     """How many warnings this thread has seen shown (0 before `install`)."""
     return _own.heard
+
+
+def telling(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An operator that tells its node when a warning was shown: its value does not hold that.
+
+    What a library collects inside, for itself, does not count.
+    """
+
+    def tells(x: Any, *args: Any) -> Any:
+        before = _own.told
+        try:
+            return function(x, *args)
+        finally:
+            if _own.told != before:
+                x.tell()
+
+    return tells
 
 
 def also(refs: Iterable[Any], anew: bool) -> None:
@@ -104,7 +123,9 @@ class Said:
 
     def begin(self) -> None:
         """A run begins: who shows warnings now is whom they are for, and filters are as they should be."""
+        global _shows
         self.shows, self._filters = _whose(), list(warnings.filters)
+        _shows = self.shows
 
     def tell(self, pairs: Iterable[Iterable[Any]], before: Iterable[Any] = ()) -> None:
         """Show what was said for each pair of candidate and fold, after what was said for all of them.
@@ -187,8 +208,11 @@ def _whose() -> tuple[Any, Any]:
 def _show(message: Any) -> None:
     """The interpreter shows a warning."""
     _own.heard += 1
+    whose = _whose()
+    if whose == _shows:
+        _own.told += 1
     mine, said = _own.mine, _own.said
-    if mine is None or said is None or _whose() != said.shows:
+    if mine is None or said is None or whose != said.shows:
         _outer(message)
         return
     module = _module_of(message.filename)

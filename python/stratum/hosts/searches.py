@@ -24,7 +24,7 @@ from .. import _config, _core
 from .._progress import Progress
 from . import _skrub_0_11 as sk
 from . import _sklearn as skl
-from . import backends, kernels, studies, watched
+from . import backends, estimators, kernels, studies, watched
 
 # Below so many cells a fold's work is too small for threads: handing the GIL to and fro costs more.
 SMALL_CELLS = 30_000
@@ -375,9 +375,9 @@ class Item:
 
         if isinstance(value, operators.State):
             return self.engine.hand_out(value)
-        if isinstance(ref, _core.Ref) and ref.bound() is not None and not isinstance(value, _core.Failed):
-            return operators.protect(value)
-        return value
+        if isinstance(value, _core.Failed) or not isinstance(ref, _core.Ref):
+            return value
+        return operators.protect(value) if ref.bound() is not None or self.engine.reuse.holds(value) else value
 
     def states_of(self, scope: Any) -> list[tuple[int, Any]]:
         """(entry, ref or constant) of everything that was fitted in a scope."""
@@ -568,11 +568,13 @@ class FoldsItem(Item):
             cv.add_fold(*rows)
         for outcomes in candidates:
             cv.add_candidate(outcomes)
+        # With scorers of scikit-learn's own, what they see of a model beside its predictions is its tags.
+        known = self._view_key(scorer)
         spec = (
             _core.Leaf(scorer),
             error_score,
-            _core.Leaf(self.view, False),
-            _core.Leaf(self.ticker, False),
+            _core.Leaf(self.view, False if known is None else known),
+            _core.Leaf(self.ticker) if known is not None else _core.Leaf(self.ticker, False),
         )
         cv.scoring(spec, self.scoring_entry, self.train_scores)
         self.cv, self.n_folds, self.n_candidates = cv, len(splits), len(candidates)
@@ -594,6 +596,18 @@ class FoldsItem(Item):
         x.become(
             engine.node("pick", (_core.Leaf(self, False), tuple(tests), tuple(trains), tuple(extra)))
         )
+
+    def _view_key(self, scorer: Any) -> bytes | None:
+        """Encoding of what a scorer sees of every model of this search; None if that is not known."""
+        single = scorer._scorers.values() if isinstance(scorer, skl.multimetric_scorer) else [scorer]
+        for one in single:
+            if one is not sk.score_of_pipeline and not isinstance(one, (skl._BaseScorer, skl._PassthroughScorer)):
+                return None
+            if next(estimators.code_inside(one), None) is not None:
+                return None
+        if self.scoring_entry >= 0:
+            return None
+        return _encode(self.view.tags)
 
     wants_learners = False
 

@@ -11,17 +11,13 @@ Who may call it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
-
-from sklearn.base import BaseEstimator
 
 from .. import _config
 from ..capture import purity
 from . import _skrub_0_11 as sk
 from . import estimators
-
-_DEPTH = 10
 
 
 def check(values: Iterable[Any]) -> None:
@@ -35,7 +31,7 @@ def check(values: Iterable[Any]) -> None:
     if _config.option("unseeded") != "faithful":
         return
     for value in values:
-        for code in _code(value, 0):
+        for code in estimators.code_inside(value):
             reason = purity.shown(code)
             if reason is not None:
                 name = getattr(code, "__qualname__", type(code).__qualname__)
@@ -48,27 +44,3 @@ def fields(impl: Any) -> list[Any]:
         return list(impl.outcomes)
     return [getattr(impl, name, None) for name in getattr(impl, "_fields", ())]
 
-
-def _code(value: Any, depth: int) -> Iterator[Any]:
-    """The functions and classes inside a value that do not come from a library."""
-    if depth > _DEPTH or isinstance(value, (sk.DataOp, str, bytes)):
-        return
-    inside: Iterable[Any] = ()
-    if isinstance(value, sk.choosing.Choice):
-        inside = value.outcomes
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        inside = value
-    elif isinstance(value, dict):
-        inside = value.values()
-    elif isinstance(value, BaseEstimator) or (hasattr(value, "get_params") and not isinstance(value, type)):
-        if estimators.root_of(value) not in estimators.LIBRARIES:
-            yield type(value)
-        inside = value.get_params(deep=False).values()
-    elif hasattr(value, "_score_func"):
-        inside = (value._score_func,)
-    elif hasattr(value, "_scorers"):
-        inside = (value._scorers,)
-    elif callable(value) and not isinstance(value, type) and not estimators.is_library_function(value):
-        yield value
-    for one in inside:
-        yield from _code(one, depth + 1)

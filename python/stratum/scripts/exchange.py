@@ -29,17 +29,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import io
 import locale
 import math
 import mmap
 import os
-import pickle
 import struct
 import sys
 import threading
 import time
-import types
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -52,14 +49,13 @@ import skrub
 from .. import _core
 from ..capture import encode as _encode
 from ..hosts import estimators
+from ..reuse import values as _values
 from .warned import Recorder
 
 #: What takes less is computed by everybody: writing, mapping and waiting cost some milliseconds.
 WORTH_S = 0.02
 #: Previews and scikit-learn's fits on fewer cells are not looked for: asking costs 20 ms (`patched`).
 WORTH_CELLS = 10_000
-#: A part of an array is written with all of it if that is so many times larger at most.
-WORTH_PART = 512
 #: Room that is left in the directory.
 SPARE_BYTES = 256 << 20
 
@@ -81,83 +77,18 @@ _METHODS = frozenset(
 )
 
 
-class _NotShareable(Exception):
-    """A value that stays in its process; the text says why."""
-
-
 # -- Values in files --------------------------------------------------------------------------------
 
 
-def _is_library_code(obj: Any) -> bool:
-    module = getattr(obj, "__module__", None)
-    if isinstance(module, str) and (module == "stratum" or module.startswith("stratum.")):
-        return True
-    return _encode.is_library_module(module)
-
-
-def _strided(whole: np.ndarray, dtype: np.dtype, shape: tuple, offset: int, strides: tuple) -> np.ndarray:
-    """A part of an array, in the layout that it had."""
-    return np.ndarray(shape, dtype, whole if whole.flags.c_contiguous else whole.T, offset, strides)
-
-
-def _with_gaps(array: np.ndarray) -> Any:
-    """How to pickle an array with gaps: with all of the array that it is a part of, as sums depend on the layout.
-
-    The columns of a frame are often parts of one matrix, which is written once.
-    """
-    whole = array.base
-    if type(array) is not np.ndarray or type(whole) is not np.ndarray or whole.dtype.hasobject:
-        raise _NotShareable("an array with gaps in foreign memory")
-    if not (whole.flags.c_contiguous or whole.flags.f_contiguous) or whole.nbytes > WORTH_PART * array.nbytes:
-        raise _NotShareable("a small part of a large array")
-    offset = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
-    return _strided, (whole, array.dtype, array.shape, offset, array.strides)
-
-
-class _Pickler(pickle.Pickler):
-    """Refuses what would not be the same thing in another process."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
-            module = getattr(obj, "__module__", None)
-            if module is not None and not _is_library_code(obj):
-                raise _NotShareable(f"{obj!r} is not a library's")
-        elif isinstance(obj, np.ndarray):
-            if not (obj.flags.c_contiguous or obj.flags.f_contiguous):
-                return _with_gaps(obj)
-        elif isinstance(obj, types.ModuleType):
-            raise _NotShareable("a module")
-        return NotImplemented
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "__main__":
-            raise _NotShareable(f"{module}.{name}")
-        return super().find_class(module, name)
-
-
-def _dump(value: Any) -> tuple[bytes, list[memoryview]]:
-    buffers: list[pickle.PickleBuffer] = []
-    out = io.BytesIO()
-    _Pickler(out, 5, buffer_callback=lambda b: bool(buffers.append(b))).dump(value)
-    return out.getvalue(), [buffer.raw() for buffer in buffers]
-
-
 def _write(path: str, encoding: bytes, value: Any) -> None:
-    """Write a value; `_NotShareable` if it cannot be, or if there is no room."""
-    try:
-        body, buffers = _dump(value)
-    except _NotShareable:
-        raise
-    except Exception as error:  # whatever an object's own way of pickling says
-        raise _NotShareable(f"{type(error).__name__}: {error}") from error
+    """Write a value; `_values.NotShareable` if it cannot be, or if there is no room."""
+    body, buffers = _values.dump(value)
     sizes = [buffer.nbytes for buffer in buffers]
     temporary = f"{path}.{os.getpid()}.{threading.get_ident()}"
     try:
         room = os.statvfs(os.path.dirname(path))
         if room.f_bavail * room.f_frsize < len(body) + sum(sizes) + SPARE_BYTES:
-            raise _NotShareable("no room")
+            raise _values.NotShareable("no room")
         with open(temporary, "wb") as file:
             file.write(_HEAD.pack(_MAGIC, len(encoding), len(body), len(sizes)))
             file.write(struct.pack(f"<{len(sizes)}Q", *sizes))
@@ -170,7 +101,7 @@ def _write(path: str, encoding: bytes, value: Any) -> None:
     except OSError as error:
         if os.path.exists(temporary):
             os.unlink(temporary)
-        raise _NotShareable(f"{type(error).__name__}: {error}") from error
+        raise _values.NotShareable(f"{type(error).__name__}: {error}") from error
 
 
 MISSING = object()
@@ -198,7 +129,7 @@ def _read(path: str, encoding: bytes) -> Any:
         at += -at % _ALIGN
         buffers.append(whole[at : at + size])
         at += size
-    return _Unpickler(io.BytesIO(body), buffers=buffers).load()
+    return _values.load(body, buffers)
 
 
 # -- The exchange -----------------------------------------------------------------------------------
@@ -240,9 +171,9 @@ class Claim:
             exchange.note("made", name)
             try:
                 if self._record.obstacle is not None:
-                    raise _NotShareable(self._record.obstacle)
+                    raise _values.NotShareable(self._record.obstacle)
                 _write(self._path + ".value", self._encoding, (value, self._record.said))
-            except _NotShareable as why:
+            except _values.NotShareable as why:
                 exchange.note("kept", f"{self._what}: {why}")
                 exchange.say_nothing(self._path)
 
@@ -445,7 +376,7 @@ def _is_quiet_parameter(value: Any, depth: int) -> bool:
         return all(_is_quiet_parameter(v, depth + 1) for v in value.values())
     if hasattr(value, "get_params"):
         return is_quiet(value, depth + 1)
-    return not callable(value) or _is_library_code(value)
+    return not callable(value) or _values.is_library_code(value)
 
 
 def holds_functions(value: Any, depth: int = 0) -> bool:

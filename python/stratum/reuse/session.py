@@ -1,0 +1,161 @@
+"""What an engine's runs recall and keep.
+
+What it is for
+    The scheduler asks for each node, before it asks for its inputs, whether its value is known, and offers it what
+    was computed (`_core.Recall`). This module decides what is worth keeping: in memory, under the engine's own
+    cache, whatever takes longer to compute than to look up; in the store, from which another process takes it,
+    whatever takes longer to compute than to read.
+
+Who may call it
+    `stratum.engine` (`Session.begin` and `end` around a run), `stratum.capture.previews` (`find`, `keep`: fits at
+    construction), whoever hands a value to a user (`holds`).
+
+What is never kept
+    Nodes that cannot be encoded, and what is made of them; what belongs to one creation (a clock, a draw, input or
+    output, fits that print); what warned, and what was made of it, so that a warning is never lost; failures;
+    values that are not known to be safe to share.
+
+Threads
+    `_load` and `_offer` are called by the workers. Values that are kept are not written to: readers that might get
+    private copies (the scheduler tells operators that an input is shared, `holds` tells who hands results out).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from .. import _config, _core
+from . import settings, store, values
+
+#: What takes less is computed again: looking at a value and filing it takes up to a tenth of a millisecond.
+WORTH_S = 0.02
+
+#: Operators whose outputs are kept. The others are cheaper than their lookup, or make something for one run.
+_KEPT = frozenset({
+    "getattr", "getitem", "unpack", "call", "method", "binop", "unary", "fit", "apply", "concat_fit", "concat",
+    "subsample", "score",
+})  # fmt: skip
+
+
+def mode() -> str:
+    """"off", "memory" or "disk": what the options ask for."""
+    chosen = _config.option("reuse")
+    if chosen is None:
+        return "disk" if _config.option("store") is not None else "memory"
+    return str(chosen)
+
+
+def _memory_limit() -> int:
+    """Bytes that results may take in memory: the option, or a tenth of the machine's memory."""
+    given = _config.option("reuse_bytes")
+    if given is not None:
+        return int(given)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10
+
+
+class Session:
+    """What one engine keeps between its runs."""
+
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
+        self._lock = threading.Lock()
+        self._recall: Any = None
+        self._disk: store.Disk | None = None
+        self._held: set[int] = set()  # ids of objects in memory; one that has left it is copied in vain at most
+
+    def begin(self) -> Any:
+        """The `_core.Recall` for a run that begins now; None if nothing is to be reused."""
+        if mode() == "off":
+            return None
+        now = settings.now()
+        if now is None:
+            return None
+        disk = store.opened() if mode() == "disk" else None
+        if disk is not None:
+            disk.store.refresh()
+        with self._lock:
+            if self._recall is None:
+                self._recall = _core.Recall(self._graph, now, _memory_limit(), self._load, self._offer, WORTH_S)
+            else:
+                self._recall.set_settings(now)
+                self._recall.limit(_memory_limit())
+            self._disk = disk
+            self._recall.set_store(None if disk is None else disk.store)
+        return self._recall
+
+    def end(self) -> None:
+        """A run has ended: what it left is written before anybody can change it."""
+        if self._disk is not None:
+            self._disk.flush()
+
+    def holds(self, value: Any) -> bool:
+        """Whether an object is kept: whoever hands it to a user makes a copy."""
+        return id(value) in self._held
+
+    def forget(self) -> None:
+        """Let go of everything in memory."""
+        if self._recall is not None:
+            self._recall.forget()
+        self._held.clear()
+
+    def stats(self) -> dict[str, Any]:
+        """Counters of the memory; empty before the first run."""
+        return dict(self._recall.stats()) if self._recall is not None else {}
+
+    # -- outside of runs
+
+    def find(self, ref: Any) -> tuple[Any] | None:
+        """The value of a node's output, alone in a tuple, if it is kept."""
+        if self._recall is None or not ref.plain or ref.flags & _core.N_ONCE:
+            return None
+        return self._recall.get(ref) or self._load(ref)
+
+    def keep(self, ref: Any, value: Any, seconds: float) -> None:
+        """Keep a value that was computed outside of a run, if that is worth it."""
+        if self._recall is not None and seconds >= WORTH_S and ref.plain and not ref.flags & _core.N_ONCE:
+            self._keep(ref, value, seconds)
+
+    # -- what the scheduler calls
+
+    def _offer(self, ref: Any, outputs: tuple, seconds: float, again: float) -> float | None:
+        """A node was computed: keep what is worth it. The seconds that loading takes, or None."""
+        if ref.op not in _KEPT or (ref.op == "score" and not _is_success(outputs[0])):
+            return None
+        kept = [self._keep(ref.at(port), value, again) for port, value in enumerate(outputs) if value is not None]
+        return 0.0 if kept and all(kept) else None
+
+    def _load(self, ref: Any) -> tuple[Any] | None:
+        """A value from the store, alone in a tuple; kept in memory from then on."""
+        disk = self._disk
+        found = disk.load(self._recall.key(ref), self._recall.encoding(ref)) if disk is not None else None
+        if found is None:
+            return None
+        value, seconds = found
+        self._held.add(id(value))
+        self._recall.put(ref, value, values.size_of(value), seconds)
+        return (value,)
+
+    def _keep(self, ref: Any, value: Any, again: float) -> bool:
+        if not values.is_keepable(value):
+            return False
+        size = values.size_of(value)
+        self._held.add(id(value))
+        kept = bool(self._recall.put(ref, value, size, again))
+        disk = self._disk
+        if disk is not None and disk.pays(size, again):
+            label = f"{ref.op} {_describe(ref)}"
+            disk.write(self._recall.key(ref), self._recall.encoding(ref), label, again, value, size)
+            kept = True
+        return kept
+
+
+def _describe(ref: Any) -> str:
+    """What a node is, for people."""
+    origin = ref.origin
+    return " ".join(repr(origin).split())[:200] if origin is not None else ""
+
+
+def _is_success(outcome: Any) -> bool:
+    return outcome.fit_error is None and outcome.error is None

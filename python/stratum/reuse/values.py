@@ -1,0 +1,196 @@
+"""Values that may be kept: which, how large they are, and how they become bytes.
+
+Who may call it
+    `stratum.reuse.session` and `stratum.scripts.exchange`.
+
+A value is kept if it is known to be shared safely (frames, arrays, scalars, fitted estimators of known libraries),
+so that whoever gets it can be given a private copy where that matters. As bytes it is a pickle and the buffers of
+its arrays beside it, which are read where they lie. What is defined outside of libraries is not written: another
+process would have another thing under its name.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..capture import encode as _encode
+
+#: A part of an array is written with all of it if that is so many times larger at most.
+WORTH_PART = 512
+
+_SCALARS = (type(None), bool, int, float, complex, str, bytes, np.generic, np.dtype)
+_FRAMES = ("pandas.", "polars.", "pyarrow.")
+_LIBRARIES = ("sklearn.", "skrub.", "scipy.", "lightgbm.", "xgboost.", "catboost.", "stratum.")
+#: Their models are memory that Python does not see.
+_OPAQUE = ("lightgbm.", "xgboost.", "catboost.")
+_MODEL_BYTES = 1 << 20
+_DEPTH = 12
+
+
+class NotShareable(Exception):
+    """A value that stays in its process; the text says why."""
+
+
+# -- What may be kept -------------------------------------------------------------------------------
+
+
+def is_keepable(value: Any, depth: int = 0) -> bool:
+    """Whether a value can be given to several readers, each with a private copy where it needs one."""
+    kind = type(value)
+    if kind in _PLAIN_TYPES or isinstance(value, _SCALARS):
+        return True
+    if depth > _DEPTH:
+        return False
+    if kind in (tuple, list, set, frozenset):
+        return all(is_keepable(one, depth + 1) for one in value)
+    if kind is dict:
+        return all(is_keepable(k, depth + 1) and is_keepable(v, depth + 1) for k, v in value.items())
+    if kind is np.ndarray:
+        return not value.dtype.hasobject or value.size < 1000 or _is_text(value)
+    module = f"{kind.__module__}."
+    if module.startswith(_FRAMES):
+        return True
+    if kind.__module__.startswith("scipy.sparse"):
+        return True
+    if module.startswith(_OPAQUE):
+        params = getattr(value, "get_params", dict)
+        return all(is_keepable(one, depth + 1) for one in params().values())
+    if module.startswith(_LIBRARIES):
+        # Fitted estimators, states, outcomes: what they hold may be the user's.
+        return all(is_keepable(one, depth + 1) for one in _held(value))
+    if isinstance(value, type):
+        return _encode.is_library_module(value.__module__)
+    if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
+        return is_library_code(value)
+    return False
+
+
+_PLAIN_TYPES = frozenset({range, slice})
+
+
+def _is_text(array: np.ndarray) -> bool:
+    return all(isinstance(one, (str, float, type(None))) for one in array.ravel()[:: max(1, array.size // 100)])
+
+
+def _held(value: Any) -> list[Any]:
+    """What an object of a library's holds in attributes and slots."""
+    held = list(getattr(value, "__dict__", {}).values())
+    for base in type(value).__mro__:
+        slots = vars(base).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                held.append(getattr(value, name))
+    return held
+
+
+def size_of(value: Any, depth: int = 0) -> int:
+    """Bytes of a value, its buffers above all; a guess for what does not tell."""
+    kind = type(value)
+    if kind is np.ndarray:
+        return int(value.nbytes) + 100
+    if depth > _DEPTH:
+        return 100
+    module = f"{kind.__module__}."
+    if module.startswith("pandas."):
+        usage = getattr(value, "memory_usage", None)
+        found = usage() if callable(usage) else 0
+        return int(found if np.isscalar(found) else found.sum()) + 1000
+    if module.startswith("polars."):
+        return int(value.estimated_size()) + 1000 if hasattr(value, "estimated_size") else 1000
+    if module.startswith("pyarrow."):
+        return int(getattr(value, "nbytes", 1000))
+    if kind in (tuple, list, set, frozenset):
+        return 100 + sum(size_of(one, depth + 1) for one in value)
+    if kind is dict:
+        return 200 + sum(size_of(k, depth + 1) + size_of(v, depth + 1) for k, v in value.items())
+    if isinstance(value, (str, bytes)):
+        return sys.getsizeof(value)
+    if module.startswith(_OPAQUE):
+        return _MODEL_BYTES
+    if module.startswith(_LIBRARIES):
+        return 500 + sum(size_of(one, depth + 1) for one in _held(value))
+    return 100
+
+
+# -- Values as bytes --------------------------------------------------------------------------------
+
+
+def is_library_code(obj: Any) -> bool:
+    """Whether a function or class is this package's, an installed library's or the interpreter's."""
+    module = getattr(obj, "__module__", None)
+    if isinstance(module, str) and (module == "stratum" or module.startswith("stratum.")):
+        return True
+    return _encode.is_library_module(module)
+
+
+def _strided(whole: np.ndarray, dtype: np.dtype, shape: tuple, offset: int, strides: tuple) -> np.ndarray:
+    """A part of an array, in the layout that it had."""
+    return np.ndarray(shape, dtype, whole if whole.flags.c_contiguous else whole.T, offset, strides)
+
+
+def _with_gaps(array: np.ndarray) -> Any:
+    """How to pickle an array with gaps: with all of the array that it is a part of, as sums depend on the layout.
+
+    The columns of a frame are often parts of one matrix, which is written once.
+    """
+    whole = array.base
+    if type(array) is not np.ndarray or type(whole) is not np.ndarray or whole.dtype.hasobject:
+        raise NotShareable("an array with gaps in foreign memory")
+    if not (whole.flags.c_contiguous or whole.flags.f_contiguous) or whole.nbytes > WORTH_PART * array.nbytes:
+        raise NotShareable("a small part of a large array")
+    offset = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+    return _strided, (whole, array.dtype, array.shape, offset, array.strides)
+
+
+class _Pickler(pickle.Pickler):
+    """Refuses what would not be the same thing in another process."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
+            module = getattr(obj, "__module__", None)
+            if module is not None and not is_library_code(obj):
+                raise NotShareable(f"{obj!r} is not a library's")
+        elif isinstance(obj, np.ndarray):
+            if not (obj.flags.c_contiguous or obj.flags.f_contiguous):
+                return _with_gaps(obj)
+        elif isinstance(obj, types.ModuleType):
+            raise NotShareable("a module")
+        return NotImplemented
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__main__":
+            raise NotShareable(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+def dump(value: Any) -> tuple[bytes, list[memoryview]]:
+    """A value as a pickle and the buffers beside it.
+
+    Raises
+    ------
+    NotShareable
+        If it is not to leave the process, or refuses to be pickled.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    out = io.BytesIO()
+    try:
+        _Pickler(out, 5, buffer_callback=lambda b: bool(buffers.append(b))).dump(value)
+        return out.getvalue(), [buffer.raw() for buffer in buffers]
+    except NotShareable:
+        raise
+    except Exception as error:  # whatever an object's own way of pickling says
+        raise NotShareable(f"{type(error).__name__}: {error}") from error
+
+
+def load(body: Any, buffers: Sequence[Any]) -> Any:
+    """The value of a pickle and its buffers, which it goes on reading."""
+    return _Unpickler(io.BytesIO(body), buffers=buffers).load()
