@@ -131,7 +131,7 @@ class Lab:
         op = space["build"](frame)
         found = op.skb.make_grid_search(fitted=True, cv=space["CV"], scoring=space["SCORING"])
         fits = sum(op in ("fit", "call") for op, _, _ in stratum.last_run().profile)
-        scores = [v for name, v in found.cv_results_.items() if "score" in name]
+        scores = [v for name, v in found.cv_results_.items() if "_test_" in name]
         scores.append(np.asarray(found.best_learner_.predict({"data": frame})))
         return scores, fits
 
@@ -236,7 +236,7 @@ def test_edits_of_a_module_that_change_nothing(lab, old, new):
         (".skb.apply(PolynomialFeatures(2))", ""),
         ("fillna(0.0)", "fillna(0.0).abs()"),
         ('SCORING = "r2"', 'SCORING = "neg_mean_squared_error"'),
-        ('SCORING = "r2"', 'SCORING = ["r2"]\nSCORING = "max_error"'),
+        ('SCORING = "r2"', 'SCORING = ["r2"]\nSCORING = "neg_max_error"'),
         ("KFold(3, shuffle=True, random_state=5)", "KFold(3)"),
         ("KFold(3, shuffle=True, random_state=5)", "4"),
         ("from reuse_helper import transform as renamed", "from reuse_helper import inner as renamed"),
