@@ -482,3 +482,31 @@ def test_each_search_names_its_own_line_for_an_error_of_a_scorer(scoring, train)
     assert [notes(error) for error in found] == [alone(op) for op in ops]
     lines = [note for error in found for note in error.__notes__]
     assert len(lines) == 3 and lines[0] == lines[2] != lines[1]
+
+
+@pytest.mark.parametrize("failing_first", [True, False])
+def test_what_comes_after_a_failure_leaves_nothing_on_the_nodes(failing_first):
+    """As in skrub, which stops there; in a batch the rest may have been computed all the same."""
+    import stratum
+
+    def evaluate(run):
+        x = stratum.var("x")
+        fails = x.skb.apply_func(_refuse)
+        frozen = (x + 1).skb.freeze_after_fit()
+        both = stratum.as_data_op([fails, frozen] if failing_first else [frozen, fails])
+        with pytest.raises(Exception, match="refused"):
+            run(both)
+        return [name for name in vars(frozen._skrub_impl) if name == "value_"]
+
+    def in_batch(op):
+        raise stratum.run([stratum.lazy.eval(op, {"x": 3})], on_error="return")[0]
+
+    def plain(op):
+        with stratum.config_context(engine="skrub"):
+            op.skb.eval({"x": 3})
+
+    assert evaluate(in_batch) == evaluate(plain) == ([] if failing_first else ["value_"])
+
+
+def _refuse(value):
+    raise ValueError("refused")

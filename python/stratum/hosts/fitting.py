@@ -59,7 +59,7 @@ class FitItem(searches.Item):
     def deliver(self, x: Any, value: Any, states: tuple) -> Any:
         impls = {obj.uuid: obj for _, obj in self.entries if hasattr(obj, "uuid")}
         own = [(entry, self.own(ref, state)) for (entry, ref), state in zip(self.states, states)]
-        self.write_back(impls, own)
+        self.write_back(impls, self.before_failure(value, own))
         if isinstance(value, _core.Failed):
             raise self.annotate(value.error, value.at)
         if self.mode == "fit" and (fitted := self._fitted_here(own, value)) is not None:

@@ -351,6 +351,20 @@ class Item:
                 error.add_note(text)
         return error
 
+    def before_failure(self, value: Any, states: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+        """Of (entry, state), those that skrub has on its nodes: it stops at the first node that fails.
+
+        Entries stand in skrub's order of evaluation; ours may have computed some that come later.
+        """
+        if not isinstance(value, _core.Failed) or value.at is None:
+            return states
+        for scope in self.scopes:
+            for i in range(len(self.entries)):
+                for found in (scope.value(i), scope.state(i)):
+                    if isinstance(found, _core.Ref) and found.id == value.at.id:
+                        return [(entry, state) for entry, state in states if entry < i]
+        return states
+
     def write_back(self, impls: dict[int, Any], states: list[tuple[int, Any]]) -> None:
         """Put fitted state on nodes, as skrub's evaluation leaves it there. `impls` is keyed by uuid."""
         for entry, state in states:
@@ -457,7 +471,8 @@ class EvalItem(Item):
     def deliver(self, x: Any, value: Any, states: tuple) -> Any:
         # skrub leaves the fitted state on the user's own nodes, of what was fitted before a failure too
         impls = {obj.uuid: obj for kind, obj in self.entries if hasattr(obj, "uuid")}
-        self.write_back(impls, [(entry, self.own(ref, state)) for (entry, ref), state in zip(self.states, states)])
+        own = [(entry, self.own(ref, state)) for (entry, ref), state in zip(self.states, states)]
+        self.write_back(impls, self.before_failure(value, own))
         if isinstance(value, _core.Failed):
             raise self.annotate(value.error, value.at)
         return self.own(self.value, value)
