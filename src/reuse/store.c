@@ -275,7 +275,9 @@ void st_store_close(st_store *s)
     if (!s) return;
     pthread_mutex_lock(&s->db);
     if (!s->read_only) (void)st_sync_flush(s, true, NULL); /* what is lost are uses, not entries */
-    st_sync_close(s, true);
+    /* Folding the log into the index flushes both to the disk: some 50 ms at the end of a script, for
+     * nothing. SQLite does it by itself every thousand pages. */
+    st_sync_close(s, !s->sync);
     pthread_mutex_unlock(&s->db);
     st_fork_remove(s);
     tear_down(s);

@@ -1114,13 +1114,20 @@ static void read_only(void)
     OK(st_store_refresh(t, NULL));
     CHECK(st_store_knows(t, key_no(1)));
     st_store_close(t);
-    for (int damaged = 0; damaged < 2; damaged++) {
-        bool is = damaged;
+    static const st_store_options sync = {.build = "b1"};
+    for (int how = 0; how < 3; how++) {
+        bool damaged = how == 2;
         char path[ST_PATH];
         path_in(path, "index.sqlite");
+        if (how == 1) { /* it leaves a log */
+            s = open_with(&sync);
+            OK(put_no(s, 2, 2, false));
+            OK(st_store_remove(s, key_no(2), NULL));
+            st_store_close(s);
+        }
         if (damaged) file_write(path, "rubbish, rubbish", 16);
         CHECK(nftw(folder, open_up, 20, FTW_DEPTH | FTW_PHYS) == 0);
-        in_child(child_may_not_write, &is);
+        in_child(child_may_not_write, &damaged);
         CHECK(nftw(folder, close_again, 20, FTW_PHYS) == 0);
     }
 }
