@@ -50,9 +50,17 @@ fi
 if command -v ldconfig >/dev/null 2>&1; then
     ldconfig -p | grep -q 'libgomp\.so\.1' || missing="$missing libgomp1"
 fi
-# skrub's tests of drawn graphs run dot; they are skipped where it cannot be installed.
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    command -v dot >/dev/null 2>&1 || missing="$missing graphviz"
+# What the build and the tests do without where it cannot be installed: SQLite's header for the disk store's
+# index (the store then reads its files to know what it has), and dot for skrub's tests of drawn graphs.
+optional=""
+{ command -v pkg-config >/dev/null 2>&1 && pkg-config --exists sqlite3; } || optional="$optional libsqlite3-dev"
+command -v dot >/dev/null 2>&1 || optional="$optional graphviz"
+if [ -n "$optional" ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        missing="$missing$optional"
+    else
+        echo "bootstrap: going on without these packages (or what your system calls them):$optional" >&2
+    fi
 fi
 
 if [ -n "$missing" ]; then

@@ -37,7 +37,8 @@ extern "C" {
     X(ST_ELIMIT, "a limit was exceeded")                                                                     \
     X(ST_EUNSUPPORTED, "not supported")                                                                      \
     X(ST_EVERIFY, "the graph is not well formed")                                                            \
-    X(ST_ESYSTEM, "a system call failed")
+    X(ST_ESYSTEM, "a system call failed")                                                                    \
+    X(ST_ENOTFOUND, "not found")
 
 typedef enum st_code {
 #define ST_CODE_ENUM(name, text) name,
