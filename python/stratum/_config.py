@@ -75,6 +75,12 @@ def _boolean(value: Any) -> bool:
     raise ValueError
 
 
+def _seconds(value: Any) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real) or not value >= 0:
+        raise ValueError
+    return float(value)
+
+
 def _path(value: Any) -> str:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -124,6 +130,9 @@ _OPTIONS: dict[str, _Option] = {
     ),
     "reuse_bytes": _Option(
         None, "None, a whole number of bytes", _or_none(_integer(0)), _text_or_none(int)
+    ),
+    "reuse_seconds": _Option(
+        0.005, "a number of seconds, 0 or more", _seconds, float
     ),
     "store_bytes": _Option(
         10 << 30, "a whole number of bytes", _integer(0), int
@@ -289,6 +298,8 @@ def set_config(*args: Any, **options: Any) -> None:
             'disk' where a store is named, and 'memory' elsewhere.
         reuse_bytes : int or None, default=None
             Bytes that kept results may take in memory; None for a tenth of the machine's memory.
+        reuse_seconds : float, default=0.005
+            What takes less to compute, in seconds, with all that comes before it, is not kept.
         store : path or None, default=None
             Folder of the store on disk; None for ``stratum/store`` in the user's cache folder.
         store_bytes : int, default=10 GiB
@@ -296,8 +307,8 @@ def set_config(*args: Any, **options: Any) -> None:
 
         Their defaults can also be set by the environment variables ``STRATUM_ENGINE``,
         ``STRATUM_N_THREADS``, ``STRATUM_UNSEEDED``, ``STRATUM_SEED``, ``STRATUM_VERIFY``,
-        ``STRATUM_PROGRESS``, ``STRATUM_REUSE``, ``STRATUM_REUSE_BYTES``, ``STRATUM_STORE``
-        and ``STRATUM_STORE_BYTES``, which are read when stratum is imported.
+        ``STRATUM_PROGRESS``, ``STRATUM_REUSE``, ``STRATUM_REUSE_BYTES``,
+        ``STRATUM_REUSE_SECONDS``, ``STRATUM_STORE`` and ``STRATUM_STORE_BYTES``, which are read when stratum is imported.
 
     Raises
     ------

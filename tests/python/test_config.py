@@ -23,6 +23,11 @@ OURS = {
     "native": True,
     "verify": False,
     "progress": None,
+    "reuse": None,
+    "reuse_bytes": None,
+    "reuse_seconds": 0.005,
+    "store": None,
+    "store_bytes": 10 << 30,
 }
 
 

@@ -11,7 +11,6 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from stratum import engine as engines
-from stratum.reuse import session
 
 calls = []
 
@@ -19,9 +18,10 @@ calls = []
 @pytest.fixture(autouse=True)
 def keeps_everything(monkeypatch):
     """An engine of its own that keeps whatever may be kept, however cheap."""
-    monkeypatch.setattr(session, "WORTH_S", 0.0)
     monkeypatch.setattr(engines, "_engine", None)
     calls.clear()
+    with stratum.config_context(reuse_seconds=0):
+        yield
 
 
 def table(rows=60, seed=0):

@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 import stratum
 from stratum import engine as engines
-from stratum.reuse import session
 
 HELPER = '''
 """What the pipeline imports."""
@@ -105,10 +104,10 @@ def table():
 
 @pytest.fixture(autouse=True)
 def kept(monkeypatch, tmp_path):
-    monkeypatch.setattr(session, "WORTH_S", 0.0)
     monkeypatch.setattr(engines, "_engine", None)
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield
+    with stratum.config_context(reuse_seconds=0):
+        yield
     sys.modules.pop("reuse_helper", None)
 
 

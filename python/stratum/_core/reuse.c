@@ -144,13 +144,12 @@ void core_set_recall(st_run *r, PyObject *recall)
 
 static PyObject *Recall_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
 {
-    static char *names[] = {"graph", "settings", "max_bytes", "load", "offer", "worth", NULL};
+    static char *names[] = {"graph", "settings", "max_bytes", "load", "offer", NULL};
     GraphObject *g;
     PyObject *settings, *load, *offer;
     Py_ssize_t max_bytes;
-    double worth;
-    if (!PyArg_ParseTupleAndKeywords(args, kwds, "O!SnOOd", names, &Graph_Type, &g, &settings, &max_bytes,
-                                     &load, &offer, &worth))
+    if (!PyArg_ParseTupleAndKeywords(args, kwds, "O!SnOO", names, &Graph_Type, &g, &settings, &max_bytes, &load,
+                                     &offer))
         return NULL;
     if (max_bytes < 0) return PyErr_Format(PyExc_ValueError, "max_bytes must not be negative");
     RecallObject *self = (RecallObject *)type->tp_alloc(type, 0);
@@ -159,7 +158,6 @@ static PyObject *Recall_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
     self->settings = Py_NewRef(settings);
     self->load = Py_NewRef(load);
     self->offer = Py_NewRef(offer);
-    self->worth = worth;
     self->settings_hash = st_hash_bytes(PyBytes_AS_STRING(settings), (size_t)PyBytes_GET_SIZE(settings), 11);
     int rc = st_cache_new(st_alloc_default(), (size_t)max_bytes, &self->cache);
     if (rc != ST_OK) {
@@ -211,6 +209,14 @@ static PyObject *Recall_set_settings(RecallObject *self, PyObject *settings)
     self->settings = Py_NewRef(settings);
     self->settings_hash = st_hash_bytes(PyBytes_AS_STRING(settings), (size_t)PyBytes_GET_SIZE(settings), 11);
     Py_DECREF(old);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Recall_set_worth(RecallObject *self, PyObject *arg)
+{
+    double worth = PyFloat_AsDouble(arg);
+    if (PyErr_Occurred()) return NULL;
+    self->worth = worth;
     Py_RETURN_NONE;
 }
 
@@ -306,6 +312,7 @@ static PyObject *Recall_stats(RecallObject *self, PyObject *unused)
 
 static PyMethodDef Recall_methods[] = {
     {"set_settings", (PyCFunction)Recall_set_settings, METH_O, "What results depend on besides the nodes."},
+    {"set_worth", (PyCFunction)Recall_set_worth, METH_O, "Seconds below which nothing is offered."},
     {"set_store", (PyCFunction)Recall_set_store, METH_O, "Where else to look; None: nowhere. Not during a run."},
     {"key", (PyCFunction)Recall_key, METH_O, "Key of an output (16 bytes)."},
     {"encoding", (PyCFunction)Recall_encoding, METH_O, "What the key stands for."},
@@ -319,7 +326,7 @@ PyTypeObject Recall_Type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "stratum._core.Recall",
     .tp_basicsize = sizeof(RecallObject),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "Recall(graph, settings, max_bytes, load, offer, worth): results that outlive a run.",
+    .tp_doc = "Recall(graph, settings, max_bytes, load, offer): results that outlive a run.",
     .tp_new = Recall_new,
     .tp_dealloc = (destructor)Recall_dealloc,
     .tp_traverse = (traverseproc)Recall_traverse,

@@ -24,10 +24,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .. import _core, scripts
+from .. import _config, _core, scripts
 from ..hosts import _skrub_0_11 as sk
 from ..hosts import estimators, operators
-from ..reuse import session
 from . import building
 from . import encode as _encode
 
@@ -347,7 +346,7 @@ def _remember_apply(data_op: Any, scope: Any, entry: int, result: Any, seconds: 
     preview = _Preview(_bound(learned), _output(value_ref, private))
     bound_state(state, preview.states)
     _hold(data_op, preview)
-    if seconds >= session.WORTH_S and not _is_random(preview):
+    if seconds >= _config.option("reuse_seconds") and not _is_random(preview):
         reuse = _reuse()
         reuse.keep(state_ref, state, seconds)
         reuse.keep(value_ref, private, seconds)

@@ -86,6 +86,7 @@ _OP = {name: i for i, name in enumerate(COMPUTE)}
 # way. Emptied between batches and after each preview, as users may change their objects then.
 memo: dict = {}
 _kinds: dict[int, tuple[Any, str]] = {}
+_shown: dict[int, tuple[Any, bool]] = {}
 verdicts: dict = {}
 
 
@@ -93,14 +94,35 @@ def forget() -> None:
     """Empty what was found."""
     memo.clear()
     _kinds.clear()
+    _shown.clear()
     verdicts.clear()
 
 
-def _flags_of(token: Any) -> int:
-    """Flags of a node with a token: a creation is asked for once, a file's content again and again."""
-    if token is None:
-        return 0
-    return _core.N_UNSHARED | (_core.N_ONCE if token[0] == "creation" else 0)
+def _flags_of(token: Any, *code: Any) -> int:
+    """Flags of a node with a token, and of one that calls `code`.
+
+    A creation is asked for once, a file's content again and again. What prints or counts its calls is to be heard
+    again in a later run.
+    """
+    if token is not None:
+        return _core.N_UNSHARED | (_core.N_ONCE if token[0] == "creation" else 0)
+    return _core.N_ONCE if any(shows(one) for one in code) else 0
+
+
+def shows(value: Any, depth: int = 0) -> bool:
+    """Whether code inside a value prints, draws or counts its calls, as far as can be seen; asked once in a batch."""
+    if isinstance(value, (dict, list, tuple)):
+        inside = value.values() if isinstance(value, dict) else value
+        return depth < 5 and any(shows(one, depth + 1) for one in inside)
+    if not callable(value) or isinstance(value, (DataOp, BaseEstimator)):
+        return False
+    known = _shown.get(id(value))
+    if known is None:
+        module = getattr(value, "__module__", None)
+        library = isinstance(module, str) and _encode.is_library_module(module)
+        found = not library and _purity.shown(value) is not None
+        known = _shown[id(value)] = (value, found)  # held, so that its id stays its own
+    return known[1]
 
 
 def _creation(impl: Any) -> tuple[str, bytes]:
@@ -172,7 +194,7 @@ def _call(impl: Any) -> tuple:
         impl.func, impl.args, impl.kwargs, impl.globals, impl.closure, impl.defaults, impl.kwdefaults,
         impl.no_cache, token,
     )  # fmt: skip
-    return _core.ST_CAP_COMPUTE, _OP["call"], fields, _flags_of(token)
+    return _core.ST_CAP_COMPUTE, _OP["call"], fields, _flags_of(token, impl.func, impl.args, impl.kwargs)
 
 
 def _method(impl: Any) -> tuple:
@@ -180,7 +202,7 @@ def _method(impl: Any) -> tuple:
     unseeded = isinstance(name, str) and _purity.is_unseeded_method(name, impl.args, impl.kwargs)
     token = _creation(impl) if unseeded or _impure_argument((impl.args, impl.kwargs)) else None
     fields = (impl.obj, name, impl.args, impl.kwargs, token)
-    return _core.ST_CAP_COMPUTE, _OP["method"], fields, _flags_of(token)
+    return _core.ST_CAP_COMPUTE, _OP["method"], fields, _flags_of(token, impl.args, impl.kwargs)
 
 
 def _compute(name: str, *names: str) -> Any:

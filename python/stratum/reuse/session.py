@@ -29,9 +29,6 @@ from typing import Any
 from .. import _config, _core
 from . import settings, store, values
 
-#: What takes less is computed again: looking at a value and filing it takes up to a tenth of a millisecond.
-WORTH_S = 0.02
-
 #: Operators whose outputs are kept. The others are cheaper than their lookup, or make something for one run.
 _KEPT = frozenset({
     "getattr", "getitem", "unpack", "call", "method", "binop", "unary", "fit", "apply", "concat_fit", "concat",
@@ -77,10 +74,12 @@ class Session:
             disk.store.refresh()
         with self._lock:
             if self._recall is None:
-                self._recall = _core.Recall(self._graph, now, _memory_limit(), self._load, self._offer, WORTH_S)
+                self._recall = _core.Recall(self._graph, now, _memory_limit(), self._load, self._offer)
             else:
                 self._recall.set_settings(now)
                 self._recall.limit(_memory_limit())
+            # (Looking at a value and filing it takes some tenths of a millisecond for a fitted model.)
+            self._recall.set_worth(_config.option("reuse_seconds"))
             self._disk = disk
             self._recall.set_store(None if disk is None else disk.store)
         return self._recall
@@ -114,7 +113,7 @@ class Session:
 
     def keep(self, ref: Any, value: Any, seconds: float) -> None:
         """Keep a value that was computed outside of a run, if that is worth it."""
-        if self._recall is not None and seconds >= WORTH_S and ref.plain and not ref.flags & _core.N_ONCE:
+        if self._recall is not None and seconds >= _config.option("reuse_seconds") and ref.plain and not ref.flags & _core.N_ONCE:
             self._keep(ref, value, seconds)
 
     # -- what the scheduler calls
@@ -123,8 +122,8 @@ class Session:
         """A node was computed: keep what is worth it. The seconds that loading takes, or None."""
         if ref.op not in _KEPT or (ref.op == "score" and not _is_success(outputs[0])):
             return None
-        kept = [self._keep(ref.at(port), value, again) for port, value in enumerate(outputs) if value is not None]
-        return 0.0 if kept and all(kept) else None
+        costs = [self._keep(ref.at(port), value, again) for port, value in enumerate(outputs) if value is not None]
+        return max(costs) if costs and None not in costs else None
 
     def _load(self, ref: Any) -> tuple[Any] | None:
         """A value from the store, alone in a tuple; kept in memory from then on."""
@@ -137,18 +136,19 @@ class Session:
         self._recall.put(ref, value, values.size_of(value), seconds)
         return (value,)
 
-    def _keep(self, ref: Any, value: Any, again: float) -> bool:
+    def _keep(self, ref: Any, value: Any, again: float) -> float | None:
+        """Keep a value if that is worth it: the seconds that having it again takes then, or None."""
         if not values.is_keepable(value):
-            return False
+            return None
         size = values.size_of(value)
         self._held.add(id(value))
-        kept = bool(self._recall.put(ref, value, size, again))
+        cost = 0.0 if self._recall.put(ref, value, size, again) else None
         disk = self._disk
         if disk is not None and disk.pays(size, again):
             label = f"{ref.op} {_describe(ref)}"
             disk.write(self._recall.key(ref), self._recall.encoding(ref), label, again, value, size)
-            kept = True
-        return kept
+            return disk.cost(size)
+        return cost if disk is None else None
 
 
 def _describe(ref: Any) -> str:

@@ -26,7 +26,7 @@ WAITING_BYTES = 1 << 30
 
 #: Reading costs a file and an unpickling, and bytes at this speed until it was measured (page cache: 2 GB/s and more;
 #: a disk: less).
-LOOKUP_S = 0.002
+LOOKUP_S = 0.001
 BYTES_PER_S = 1e9
 
 #: Computing has to take so many times longer than reading.
@@ -88,7 +88,11 @@ class Disk:
 
     def pays(self, size: int, again: float) -> bool:
         """Whether reading so many bytes is enough faster than computing them."""
-        return not self.store.read_only and again > MARGIN * (LOOKUP_S + size / BYTES_PER_S)
+        return not self.store.read_only and again > MARGIN * self.cost(size)
+
+    def cost(self, size: int) -> float:
+        """Seconds that reading so many bytes takes."""
+        return LOOKUP_S + size / BYTES_PER_S
 
     def write(self, key: bytes, encoding: bytes, label: str, seconds: float, value: Any, size: int) -> None:
         """Write a value, in the background. It must not be written to before `flush`."""

@@ -15,7 +15,7 @@ import io
 import pickle
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,8 @@ _LIBRARIES = ("sklearn.", "skrub.", "scipy.", "lightgbm.", "xgboost.", "catboost
 #: Their models are memory that Python does not see.
 _OPAQUE = ("lightgbm.", "xgboost.", "catboost.")
 _MODEL_BYTES = 1 << 20
-_DEPTH = 12
+#: What holds more objects than this is left alone: looking at them all takes too long.
+_MOST_OBJECTS = 50_000
 
 
 class NotShareable(Exception):
@@ -41,35 +42,41 @@ class NotShareable(Exception):
 # -- What may be kept -------------------------------------------------------------------------------
 
 
-def is_keepable(value: Any, depth: int = 0) -> bool:
+def is_keepable(value: Any) -> bool:
     """Whether a value can be given to several readers, each with a private copy where it needs one."""
-    kind = type(value)
-    if kind in _PLAIN_TYPES or isinstance(value, _SCALARS):
-        return True
-    if depth > _DEPTH:
-        return False
-    if kind in (tuple, list, set, frozenset):
-        return all(is_keepable(one, depth + 1) for one in value)
-    if kind is dict:
-        return all(is_keepable(k, depth + 1) and is_keepable(v, depth + 1) for k, v in value.items())
+    seen: dict[int, Any] = {}
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        kind = type(one)
+        if kind in _PLAIN_TYPES or isinstance(one, _SCALARS):
+            continue
+        if len(seen) >= _MOST_OBJECTS:
+            return False
+        seen[id(one)] = one
+        if kind in (tuple, list, set, frozenset):
+            todo.extend(one)
+        elif kind is dict:
+            todo.extend(one.keys())
+            todo.extend(one.values())
+        elif not _is_known(one, kind):
+            return False
+        else:
+            todo.extend(_held(one, kind))
+    return True
+
+
+def _is_known(value: Any, kind: type) -> bool:
+    """Whether an object is of a kind that is known, leaving aside what it holds."""
     if kind is np.ndarray:
         return not value.dtype.hasobject or value.size < 1000 or _is_text(value)
-    module = f"{kind.__module__}."
-    if module.startswith(_FRAMES):
-        return True
-    if kind.__module__.startswith("scipy.sparse"):
-        return True
-    if module.startswith(_OPAQUE):
-        params = getattr(value, "get_params", dict)
-        return all(is_keepable(one, depth + 1) for one in params().values())
-    if module.startswith(_LIBRARIES):
-        # Fitted estimators, states, outcomes: what they hold may be the user's.
-        return all(is_keepable(one, depth + 1) for one in _held(value))
     if isinstance(value, type):
         return _encode.is_library_module(value.__module__)
     if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
         return is_library_code(value)
-    return False
+    return f"{kind.__module__}.".startswith((*_FRAMES, *_LIBRARIES))
 
 
 _PLAIN_TYPES = frozenset({range, slice})
@@ -79,10 +86,15 @@ def _is_text(array: np.ndarray) -> bool:
     return all(isinstance(one, (str, float, type(None))) for one in array.ravel()[:: max(1, array.size // 100)])
 
 
-def _held(value: Any) -> list[Any]:
-    """What an object of a library's holds in attributes and slots."""
+def _held(value: Any, kind: type) -> Iterable[Any]:
+    """What a fitted estimator, a state or an outcome holds, which may be the user's; nothing for data and code."""
+    module = f"{kind.__module__}."
+    if module.startswith(_OPAQUE):
+        return value.get_params().values() if hasattr(value, "get_params") else ()
+    if not module.startswith(_LIBRARIES) or module.startswith("scipy.sparse.") or isinstance(value, _CODE):
+        return ()
     held = list(getattr(value, "__dict__", {}).values())
-    for base in type(value).__mro__:
+    for base in kind.__mro__:
         slots = vars(base).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
             if name not in ("__dict__", "__weakref__") and hasattr(value, name):
@@ -90,33 +102,49 @@ def _held(value: Any) -> list[Any]:
     return held
 
 
-def size_of(value: Any, depth: int = 0) -> int:
+_CODE = (type, types.FunctionType, types.BuiltinFunctionType)
+
+
+def size_of(value: Any) -> int:
     """Bytes of a value, its buffers above all; a guess for what does not tell."""
-    kind = type(value)
+    seen: dict[int, Any] = {}
+    todo, total = [value], 0
+    while todo:
+        one = todo.pop()
+        if id(one) in seen or len(seen) >= _MOST_OBJECTS:
+            continue
+        seen[id(one)] = one
+        kind = type(one)
+        if kind in (tuple, list, set, frozenset):
+            todo.extend(one)
+        elif kind is dict:
+            todo.extend(one.keys())
+            todo.extend(one.values())
+        else:
+            todo.extend(_held(one, kind))
+        total += _own_size(one, kind)
+    return total
+
+
+def _own_size(value: Any, kind: type) -> int:
+    """Bytes of an object without what it holds."""
     if kind is np.ndarray:
         return int(value.nbytes) + 100
-    if depth > _DEPTH:
-        return 100
     module = f"{kind.__module__}."
     if module.startswith("pandas."):
         usage = getattr(value, "memory_usage", None)
-        found = usage() if callable(usage) else 0
+        found = usage() if callable(usage) and not isinstance(value, type) else 0
         return int(found if np.isscalar(found) else found.sum()) + 1000
     if module.startswith("polars."):
         return int(value.estimated_size()) + 1000 if hasattr(value, "estimated_size") else 1000
     if module.startswith("pyarrow."):
         return int(getattr(value, "nbytes", 1000))
-    if kind in (tuple, list, set, frozenset):
-        return 100 + sum(size_of(one, depth + 1) for one in value)
-    if kind is dict:
-        return 200 + sum(size_of(k, depth + 1) + size_of(v, depth + 1) for k, v in value.items())
-    if isinstance(value, (str, bytes)):
-        return sys.getsizeof(value)
-    if module.startswith(_OPAQUE):
+    if module.startswith("scipy.sparse."):
+        parts = (getattr(value, name, None) for name in ("data", "indices", "indptr", "row", "col", "offsets"))
+        return 1000 + sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
+    if module.startswith(_OPAQUE) and not hasattr(value, "get_params"):
         return _MODEL_BYTES
-    if module.startswith(_LIBRARIES):
-        return 500 + sum(size_of(one, depth + 1) for one in _held(value))
-    return 100
+    return sys.getsizeof(value, 100) if isinstance(value, (str, bytes)) else 100
 
 
 # -- Values as bytes --------------------------------------------------------------------------------
