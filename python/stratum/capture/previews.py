@@ -361,16 +361,20 @@ def _serve_apply(data_op: Any, scope: Any, entry: int) -> tuple[Any] | None:
         return None
     state, value = state_ref.bound(), value_ref.bound()
     kept = (state is None or value is None) and _is_worth_asking(impl.X)
+    private = False
     if kept:
         reuse = _reuse()
-        state = state if state is not None else reuse.find(state_ref)
-        value = value if value is not None or state is None else reuse.find(value_ref)
+        state = reuse.find(state_ref)
+        value = reuse.find(value_ref) if state is not None else None
+        private = value is not None and not reuse.holds(state[0]) and not reuse.holds(value[0])
     if state is None or value is None:
         return None
-    try:
-        estimator, result = operators.protect(state[0].estimator), operators.protect(value[0])
-    except operators.CannotShare:
-        return None
+    estimator, result = state[0].estimator, value[0]
+    if not private:
+        try:
+            estimator, result = operators.protect(estimator), operators.protect(result)
+        except operators.CannotShare:
+            return None
     impl.estimator_ = estimator
     impl.estimator_was_wrapped_ = state[0].was_wrapped
     impl.estimator_id_ = None

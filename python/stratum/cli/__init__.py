@@ -184,12 +184,11 @@ def run_cache(options: argparse.Namespace) -> int:
     from .. import EngineError, _load, cache
 
     _load()
-    from .. import set_config
+    from .. import config_context
 
-    if options.store is not None:
-        set_config(store=options.store)
     try:
-        return _CACHE_TASKS[options.task](cache, options)
+        with config_context(**({} if options.store is None else {"store": options.store})):
+            return _CACHE_TASKS[options.task](cache, options)
     except (OSError, KeyError, EngineError) as error:
         text = error.args[0] if isinstance(error, KeyError) else error
         print(f"stratum cache: {text}", file=sys.stderr)

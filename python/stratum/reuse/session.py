@@ -126,15 +126,14 @@ class Session:
         return max(costs) if costs and None not in costs else None
 
     def _load(self, ref: Any) -> tuple[Any] | None:
-        """A value from the store, alone in a tuple; kept in memory from then on."""
+        """A value from the store, alone in a tuple.
+
+        It is the asker's own, and not kept in memory too: who asks again has the file's pages there already, and what
+        is kept would have to be copied for whoever may change it (unpickling a fitted TableVectorizer takes a
+        third of the time of a deep copy).
+        """
         disk = self._disk
-        found = disk.load(self._recall.key(ref), self._recall.encoding(ref)) if disk is not None else None
-        if found is None:
-            return None
-        value, seconds = found
-        self._held.add(id(value))
-        self._recall.put(ref, value, values.size_of(value), seconds)
-        return (value,)
+        return disk.load(self._recall.key(ref), self._recall.encoding(ref)) if disk is not None else None
 
     def _keep(self, ref: Any, value: Any, again: float) -> float | None:
         """Keep a value if that is worth it: the seconds that having it again takes then, or None."""

@@ -63,8 +63,8 @@ class Disk:
 
     # -- reading
 
-    def load(self, key: bytes, encoding: bytes) -> tuple[Any, float] | None:
-        """(value, seconds that it took to compute) or None."""
+    def load(self, key: bytes, encoding: bytes) -> tuple[Any] | None:
+        """A value, alone in a tuple, or None."""
         start = time.perf_counter()
         found = self.store.get(key, encoding)
         if found is None:
@@ -82,7 +82,7 @@ class Disk:
         with self._lock:
             self.loaded += 1
             self.saved += seconds - (time.perf_counter() - start)
-        return value, seconds
+        return (value,)
 
     # -- writing
 

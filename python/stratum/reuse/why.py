@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _DIGESTED = 1 << 63
+_CODE_HEAD = 20
 _U64 = struct.Struct("<Q")
 
 # Types of attributes in C, in their order (ST_ATTR_TYPES), as far as they are told apart here.
@@ -103,6 +104,10 @@ def _inside(tag: bytes, body: bytes) -> Part:
         return Part(tag, text=body)
     parts, at = [], 0
     try:
+        if tag == b"code":  # numbers of arguments and flags stand after the interpreter's name, as they are
+            first, at = _part(body, 0)
+            parts = [first, Part(b"head", text=body[at : at + _CODE_HEAD])]
+            at += _CODE_HEAD
         while at < len(body):
             if not body[at : at + 4].isascii():
                 raise ValueError("not an encoding")
