@@ -76,7 +76,28 @@ def _is_known(value: Any, kind: type) -> bool:
         return _encode.is_library_module(value.__module__)
     if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
         return is_library_code(value)
-    return f"{kind.__module__}.".startswith((*_FRAMES, *_LIBRARIES))
+    module = f"{kind.__module__}."
+    if module.startswith(_FRAMES):
+        return isinstance(value, _TABLES.get(module.partition(".")[0]) or _tables(module.partition(".")[0]))
+    return module.startswith(_LIBRARIES)
+
+
+#: Of the packages of frames, what holds values and nothing that is worked out when it is asked for: a group-by fills
+#: caches, a lazy frame reads files.
+_TABLES: dict[str, tuple[type, ...]] = {}
+
+
+def _tables(package: str) -> tuple[type, ...]:
+    module = sys.modules[package]
+    if package == "pandas":
+        names = ("DataFrame", "Series", "Index", "Timestamp", "Timedelta", "Period", "Interval", "DateOffset")
+        more = (module.api.extensions.ExtensionArray, module.api.extensions.ExtensionDtype, type(module.NA), type(module.NaT))
+    elif package == "polars":
+        names, more = ("DataFrame", "Series"), (module.DataType,)
+    else:
+        names, more = ("Table", "Array", "ChunkedArray", "RecordBatch", "DataType", "Schema", "Scalar"), ()
+    found = _TABLES[package] = (*(getattr(module, name) for name in names), *more)
+    return found
 
 
 _PLAIN_TYPES = frozenset({range, slice})
