@@ -122,6 +122,23 @@ def steps(graphs: int, searches: int, fuzz: int, seed: int) -> list[Step]:
                 lines=1,
             )
         )
+    for key, name, arguments in (
+        ("store-kills", "500 writers of a store killed, under ASan", ["kills", "500", str(seed)]),
+        ("store-crowd", "8 processes on a store for 10 minutes, under ASan", ["crowd", "600", "8"]),
+    ):
+        found.append(
+            Step(
+                key,
+                name,
+                [
+                    ["make", "build/asan/build.ninja"],
+                    [meson, "compile", "-C", "build/asan"],
+                    [str(ROOT / "build" / "asan" / "tests" / "c" / "test_store"), *arguments],
+                ],
+                seed=seed if key == "store-kills" else None,
+                lines=2,
+            )
+        )
     found.append(
         Step(
             "memory",

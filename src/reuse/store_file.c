@@ -320,7 +320,8 @@ int st_file_map(const st_alloc *a, const st_file *f, st_blob **out, st_error *er
     if (!m) return st_fail(err, ST_ENOMEM, "no memory for an entry");
     m->a = a;
     m->map_len = (size_t)h->file_bytes;
-    m->map = mmap(NULL, m->map_len, PROT_READ | PROT_WRITE, MAP_PRIVATE, f->fd, 0);
+    /* Pages that are only read need no room in the swap, however many there are. */
+    m->map = mmap(NULL, m->map_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, f->fd, 0);
     if (m->map == MAP_FAILED) {
         int code = errno == ENOMEM ? ST_ENOMEM : ST_ESYSTEM;
         st_fail(err, code, "mapping an entry: %m");

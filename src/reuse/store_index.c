@@ -28,13 +28,12 @@ bool st_index_built(void)
 
 enum { SCHEMA = 1, APPLICATION = 0x53547374 /* "STst" */, BUSY_MS = 5000 };
 
-enum { Q_ADD, Q_USED, Q_REMOVE, Q_REMOVE_ALL, Q_VERSION, Q_ROWS, Q_COUNT, Q_COUNTERS, Q_N };
+enum { Q_ADD, Q_USED, Q_REMOVE, Q_VERSION, Q_ROWS, Q_COUNT, Q_COUNTERS, Q_N };
 static const char *const QUERIES[Q_N] = {
     [Q_ADD] = "INSERT OR REPLACE INTO entry(key,label,kind,seconds,bytes,created,used,hits)"
               " VALUES(?1,?2,?3,?4,?5,?6,?7,?8)",
     [Q_USED] = "UPDATE entry SET hits=hits+?2, used=max(used,?3) WHERE key=?1",
     [Q_REMOVE] = "DELETE FROM entry WHERE key=?1",
-    [Q_REMOVE_ALL] = "DELETE FROM entry",
     [Q_VERSION] = "PRAGMA data_version",
     [Q_ROWS] = "SELECT number,key,label,kind,seconds,bytes,created,used,hits FROM entry WHERE number>?1"
                " ORDER BY number",
@@ -293,13 +292,6 @@ int st_index_remove(st_index *x, st_hash key, bool *gone, st_error *err)
     return rc;
 }
 
-int st_index_remove_all(st_index *x, st_error *err)
-{
-    sqlite3_stmt *q = NULL;
-    ST_TRY(query(x, Q_REMOVE_ALL, &q, err));
-    return finish(x, q, err);
-}
-
 int st_index_changed(st_index *x, bool *changed, st_error *err)
 {
     sqlite3_stmt *q = NULL;
@@ -428,12 +420,6 @@ int st_index_used(st_index *x, st_hash key, uint64_t hits, int64_t used, st_erro
 int st_index_remove(st_index *x, st_hash key, bool *gone, st_error *err)
 {
     (void)x, (void)key, (void)gone;
-    return none(err);
-}
-
-int st_index_remove_all(st_index *x, st_error *err)
-{
-    (void)x;
     return none(err);
 }
 

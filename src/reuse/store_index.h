@@ -33,7 +33,6 @@ int st_index_add(st_index *x, const st_store_info *row, st_error *err) ST_USE;
 int st_index_used(st_index *x, st_hash key, uint64_t hits, int64_t used, st_error *err) ST_USE;
 /* *gone: whether there was one. */
 int st_index_remove(st_index *x, st_hash key, bool *gone, st_error *err) ST_USE;
-int st_index_remove_all(st_index *x, st_error *err) ST_USE;
 
 /* Whether another connection has changed anything since the last call; true at the first one. */
 int st_index_changed(st_index *x, bool *changed, st_error *err) ST_USE;
