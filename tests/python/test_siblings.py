@@ -23,7 +23,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-PENALTIES = [float(one) for one in np.logspace(-3, 2, 12)]
+PENALTIES = [float(one) for one in np.logspace(-3, 2, 5)]
 MODELS = {"Ridge": Ridge, "Lasso": Lasso, "ElasticNet": ElasticNet, "LogisticRegression": LogisticRegression}
 NAMES = {"LogisticRegression": "C"}
 
@@ -99,18 +99,22 @@ def case(
         penalty = PENALTIES
     if isinstance(penalty, list):
         penalty = skrub.choose_from(penalty, name="penalty")
-    rows, target = skrub.X(X), skrub.y(y)
+    waits = params.pop("waits", False)  # no values: previews would raise what is to be raised in folds
+    rows, target = (skrub.var("X").skb.mark_as_X(), skrub.var("y").skb.mark_as_y()) if waits else (skrub.X(X), skrub.y(y))
     for step in [StandardScaler()] if steps is None else steps:
         rows = rows.skb.apply(step)
     pred = rows.skb.apply(MODELS[model](**{name: penalty, **params}), y=target)
-    search = pred.skb.make_grid_search(fitted=True, **{"cv": 3, **(options or {})})
-    return everything(search)
+    search = pred.skb.make_grid_search(**{"cv": 3, **(options or {})})
+    return everything(search.fit({"X": X, "y": y}))
 
 
 @pytest.fixture(autouse=True)
-def rounded():
+def rounded(monkeypatch):
+    """Results may differ by rounding, and few candidates are a group: the other side takes its time."""
     import stratum
+    from stratum.hosts import siblings
 
+    monkeypatch.setattr(siblings, "LEAST", 3)
     with stratum.config_context(exactness="equivalent"):
         yield
 
@@ -127,8 +131,11 @@ def check(*args: Any, of: int | None = None, rtol: float | None = None, function
     """Both sides agree, in the number of warnings too; `of`: so many pairs were fitted together."""
     rtol = rtol if rtol is not None else 2e-5 if "LogisticRegression" in args else 1e-8
     keywords = tuple(more.items())
-    said = sides.same(by_keywords, function.__name__, args, keywords, rtol=rtol)
-    plain = sides.plain(by_keywords, function.__name__, args, keywords)
+    plain, said = (side(by_keywords, function.__name__, args, keywords) for side in (sides.plain, sides.ours))
+    errors = [one.error and (one.error[0], sides._message(one.error[1]), one.error[2]) for one in (plain, said)]
+    assert errors[0] == errors[1]
+    found = sides.difference(said.value, plain.value, rtol=rtol)
+    assert found is None, found
     assert sorted(c for c, _ in said.warnings) == sorted(c for c, _ in plain.warnings)
     if of is not None:
         assert fused() == of
@@ -171,7 +178,7 @@ def test_labels(kind, classes):
 )  # fmt: skip
 @pytest.mark.parametrize("model", ["Ridge", "Lasso"])
 def test_options_of_regressors(model, options):
-    check(model, "pandas", options, of=11 * getattr(options.get("cv"), "n_splits", 3))
+    check(model, "pandas", options, of=4 * getattr(options.get("cv"), "n_splits", 3))
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -208,8 +215,8 @@ def ranges(skrub: Any) -> dict:
     X, y = table()
     pred = skrub.X(X).skb.apply(skrub.choose_from([StandardScaler(), MinMaxScaler()], name="scaler")).skb.apply(
         ElasticNet(
-            alpha=skrub.choose_float(1e-3, 1.0, log=True, n_steps=6, name="alpha"),
-            l1_ratio=skrub.choose_float(0.1, 0.9, n_steps=3, name="ratio"),
+            alpha=skrub.choose_float(1e-3, 1.0, log=True, n_steps=3, name="alpha"),
+            l1_ratio=skrub.choose_float(0.1, 0.9, n_steps=2, name="ratio"),
             fit_intercept=skrub.choose_bool(name="intercept"),
         ),
         y=skrub.y(y),
@@ -218,33 +225,33 @@ def ranges(skrub: Any) -> dict:
 
 
 def test_several_groups():
-    """Two scalers, with and without intercept: four groups of eighteen."""
-    check(function=ranges, of=4 * 17 * 3)
+    """Two scalers, with and without intercept: four groups of six."""
+    check(function=ranges, of=4 * 5 * 3)
 
 
 def models(skrub: Any, random: bool = False) -> dict:
     X, y = table()
     model = skrub.choose_from(
         {
-            "ridge": Ridge(alpha=skrub.choose_float(0.01, 100, log=True, n_steps=None if random else 20, name="a")),
-            "lasso": Lasso(alpha=skrub.choose_from([0.001 * k for k in range(1, 13)], name="b")),
+            "ridge": Ridge(alpha=skrub.choose_float(0.01, 100, log=True, n_steps=None if random else 5, name="a")),
+            "lasso": Lasso(alpha=skrub.choose_from([0.001 * k for k in range(1, 5)], name="b")),
             "dummy": DummyRegressor(),
         },
         name="model",
     )
     pred = skrub.X(X).skb.apply(StandardScaler()).skb.apply(model, y=skrub.y(y))
     if random:
-        return everything(pred.skb.make_randomized_search(fitted=True, cv=3, n_iter=60, random_state=1))
+        return everything(pred.skb.make_randomized_search(fitted=True, cv=3, n_iter=15, random_state=1))
     return everything(pred.skb.make_grid_search(fitted=True, cv=3))
 
 
 def test_choice_of_models():
-    check(function=models, of=(19 + 11) * 3)
+    check(function=models, of=(4 + 3) * 3)
 
 
 def test_randomized():
     check(function=models, random=True)
-    assert fused() > 60
+    assert fused() > 12
 
 
 def test_the_learner_is_fitted_as_ever():
@@ -289,7 +296,7 @@ def test_same_bits_as_one_by_one(monkeypatch):
 def test_large_groups_are_cut(monkeypatch):
     from stratum.hosts import siblings
 
-    monkeypatch.setattr(siblings, "MOST", 4)
+    monkeypatch.setattr(siblings, "MOST", 3)
     check("Ridge", of=ALL)
 
 
@@ -303,7 +310,7 @@ def test_large_groups_are_cut(monkeypatch):
         ("Lasso", "constant", {}, {}), ("Ridge", "nan", {}, {}), ("LogisticRegression", "nan", {}, {}),
         ("Ridge", "infinite", {}, {}), ("Ridge", "nan", {"error_score": 0.5}, {}),
         ("LogisticRegression", "pandas", {"scoring": "f1"}, {}),
-        ("Ridge", "pandas", {"scoring": "max_error"}, {}), ("Ridge", "pandas", {}, {"solver": "svd"}),
+        ("Ridge", "pandas", {"scoring": "neg_max_error"}, {}), ("Ridge", "pandas", {}, {"solver": "svd"}),
         ("Ridge", "pandas", {}, {"positive": True}), ("LogisticRegression", "pandas", {}, {"solver": "newton-cg"}),
         ("LogisticRegression", "pandas", {}, {"l1_ratio": 0.5, "solver": "saga", "random_state": 0}),
         ("Ridge", "pandas", {"scoring": "accuracy"}, {}),
@@ -314,20 +321,21 @@ def test_large_groups_are_cut(monkeypatch):
     ids=str,
 )  # fmt: skip
 def test_left_alone(model, kind, options, params):
-    check(model, kind, options, **params)
+    check(model, kind, options, waits=True, **params)
     if params.get("max_iter") is None:
         assert fused() == 0
 
 
 def test_errors_are_raised():
     error = "ValueError"
-    said = sides.same(by_keywords, "case", ("Ridge", "nan", {"error_score": "raise"}), (), error=error)
+    arguments = ("case", ("Ridge", "nan", {"error_score": "raise"}), (("waits", True),))
+    said = sides.same(by_keywords, *arguments, error=error)
     assert said.error is not None
     assert fused() == 0
 
 
 def test_imputed():
-    check("Ridge", "nan", steps=[SimpleImputer(), StandardScaler()], of=ALL)
+    check("Ridge", "nan", waits=True, steps=[SimpleImputer(), StandardScaler()], of=ALL)
 
 
 def test_single_precision():
@@ -339,11 +347,11 @@ def test_single_precision():
 @pytest.mark.parametrize("model", ["Ridge", "LogisticRegression"])
 def test_a_penalty_that_is_refused(model, bad):
     """One candidate fails, or is something else than the others; those are fitted together all the same or not."""
-    check(model, penalty=[*PENALTIES[:5], bad, *PENALTIES[5:]], rtol=2e-5)
+    check(model, penalty=[*PENALTIES[:3], bad, *PENALTIES[3:]], waits=True, rtol=2e-5)
 
 
 def test_a_penalty_that_is_negative_leaves_the_others_together():
-    check("Ridge", penalty=[-1.0, *PENALTIES], of=ALL)
+    check("Ridge", penalty=[-1.0, *PENALTIES], waits=True, of=ALL)
 
 
 def test_some_do_not_converge():
@@ -387,7 +395,7 @@ def shared_choice(skrub: Any) -> dict:
 def two_models(skrub: Any) -> dict:
     """A Ridge before the last one has a penalty too."""
     X, y = table()
-    first = skrub.choose_from(PENALTIES[:9], name="first")
+    first = skrub.choose_from(PENALTIES, name="first")
     rows, target = skrub.X(X), skrub.y(y)
     guess = rows.skb.apply(Ridge(alpha=first), y=target)
     pred = rows.assign(guess=guess).skb.apply(Ridge(alpha=1.0), y=target)
@@ -404,9 +412,9 @@ def after_the_model(skrub: Any) -> dict:
 def matched(skrub: Any) -> dict:
     """The choice of the penalty decides something else as well."""
     X, y = table()
-    penalty = skrub.choose_from({str(k): one for k, one in enumerate(PENALTIES)}, name="penalty")
-    power = penalty.match({str(k): 1 + k % 2 for k in range(len(PENALTIES))})
-    rows = skrub.X(X) ** power.as_data_op()
+    penalty = skrub.choose_from(PENALTIES, name="penalty")
+    power = penalty.match({one: 1 + k % 2 for k, one in enumerate(PENALTIES)})
+    rows = skrub.X(X) ** power
     pred = rows.skb.apply(Ridge(alpha=penalty), y=skrub.y(y))
     return everything(pred.skb.make_grid_search(fitted=True, cv=3))
 
@@ -517,8 +525,11 @@ def by_sklearn(
     found = getattr(module, search)(estimator, values, **{"cv": 3, **(options or {})}).fit(X, y)
     best = found.best_estimator_ if getattr(found, "refit", True) else None
     last = best if bare or best is None else best[-1]
+    results = {}
+    for name, values in found.cv_results_.items():  # (estimators are equal to themselves alone)
+        results[name] = [str(one) for one in values] if name.startswith("param") else values
     return {
-        "cv_results_": found.cv_results_, "n_splits_": found.n_splits_,
+        "cv_results_": results, "n_splits_": found.n_splits_,
         "best": None if last is None else {k: v for k, v in vars(last).items() if k.endswith("_")},
     }  # fmt: skip
 
@@ -549,25 +560,26 @@ def test_sklearn_options(model, options):
     [
         ("Ridge", "nan", {}, {}), ("Ridge", "nan", {"error_score": 2.5}, {}), ("Ridge", "two targets", {}, {}),
         ("LogisticRegression", "rare class", {"cv": KFold(3)}, {}), ("LogisticRegression", "column", {}, {}),
-        ("Ridge", "pandas", {"scoring": "max_error"}, {}), ("Ridge", "constant", {}, {"bare": True}),
+        ("Ridge", "pandas", {"scoring": "neg_max_error"}, {}), ("Ridge", "constant", {}, {"bare": True}),
         ("LogisticRegression", "pandas", {}, {"solver": "newton-cg"}),
     ],
     ids=str,
 )  # fmt: skip
 def test_sklearn_left_alone(model, kind, options, params):
-    check(model, kind, options, of=0, function=by_sklearn, **params)
+    # (of the rare class, the fold in which it is the only one is left alone)
+    check(model, kind, options, of=8 if kind == "rare class" else 0, function=by_sklearn, **params)
 
 
 @pytest.mark.parametrize("bad", [-1.0, 0.0, "strong", None])
 @pytest.mark.parametrize("model", ["Ridge", "LogisticRegression"])
 def test_sklearn_penalties_that_are_refused(model, bad):
-    check(model, penalty=[*PENALTIES[:5], bad, *PENALTIES[5:]], rtol=2e-5, function=by_sklearn)
+    check(model, penalty=[*PENALTIES[:3], bad, *PENALTIES[3:]], rtol=2e-5, function=by_sklearn)
     check(model, penalty=[bad, *PENALTIES], bare=True, rtol=2e-5, function=by_sklearn)
 
 
 def test_sklearn_groups():
     grid = {"scale": [StandardScaler(), MinMaxScaler(), "passthrough"], "model__fit_intercept": [True, False]}
-    check("Ridge", grid=grid, of=6 * 11 * 3, function=by_sklearn)
+    check("Ridge", grid=grid, of=6 * 4 * 3, function=by_sklearn)
     check("Ridge", grid={"model": [Ridge(), Lasso(), DummyRegressor()]}, options={"error_score": 0.0}, function=by_sklearn)
 
 

@@ -627,7 +627,8 @@ class FoldsItem(Item):
         with engine.lowering:
             self.cv.lower(wanted)
         if candidates:
-            self.nodes_each = (engine.graph.stats()["asked"] - before) // max(1, len(candidates) * n_folds)
+            asked = engine.graph.stats()["asked"] - before - n_folds * (2 if self.y_expr is None else 4)  # (rows)
+            self.nodes_each = asked // max(1, len(candidates) * n_folds)
         self.lowered = sorted({*self.lowered, *(k * n_folds + fold for k in candidates for fold in range(n_folds))})
         self.waiting = [i for i in self.lowered if self.tests[i] is None]
 

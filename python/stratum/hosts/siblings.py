@@ -105,10 +105,8 @@ def groups(item: Any, candidates: list[list[tuple[int, Any]]]) -> list[Group]:
         return []
     found: dict[tuple, list[int]] = {}
     for k, outcomes in enumerate(candidates):
-        key = []
-        for entry, value in outcomes:
-            key.append((entry, None if entry in entries else value))
-        found.setdefault(tuple(key), []).append(k)
+        key = tuple((entry, None if entry in entries else _same_as(value)) for entry, value in outcomes)
+        found.setdefault(key, []).append(k)
     made: list[Group] = []
     for members in found.values():
         mine = [entry for entry, _ in candidates[members[0]] if entry in entries]
@@ -153,7 +151,7 @@ def of_parameters(estimator: Any, parameters: list[dict]) -> list[Group]:
 
 def _same_as(value: Any) -> Any:
     """What is equal for values that are interchangeable."""
-    return (type(value), value) if isinstance(value, (int, float, str, type(None))) else id(value)
+    return (type(value), repr(value)) if isinstance(value, (int, float, str, type(None))) else id(value)
 
 
 def of_fit(engine: Any, group: Group, fit: Any, first: Any, X: Any, y: Any, sides: list, asked: list) -> Any:
@@ -244,7 +242,7 @@ def _metrics_of(item: Any) -> list[tuple[str | None, int, str]] | None:
 
 def metrics_of(scorer: Any) -> list[tuple[str | None, int, str]] | None:
     """The scores that a scorer makes: (name, sign, metric); None if one of them is not known here."""
-    if scorer is sk.score_of_pipeline or isinstance(scorer, skl._PassthroughScorer):
+    if scorer is sk.score_of_pipeline or type(scorer) is skl._PassthroughScorer:
         return [(None, 1, OWN)]
     if type(scorer) is skl.multimetric_scorer:
         found = [_metric(name, one) for name, one in scorer._scorers.items()]
@@ -412,8 +410,9 @@ def _known(first: Any, first_train: Any) -> list[Any] | None:
         names = ("test_scores", "train_scores")
         return None if first["fit_error"] is not None else [first[name] for name in names if name in first]
     both = [first] if first_train is None else [first, first_train]
-    if any(not isinstance(one, searches.Outcome) or one.fit_error or one.error for one in both):
-        return None
+    for one in both:
+        if not isinstance(one, searches.Outcome) or one.fit_error is not None or one.error is not None:
+            return None
     return [one.scores for one in both]
 
 
@@ -461,7 +460,10 @@ def _column(y: Any) -> np.ndarray:
 
 def _scores(twin: Any, many: Any, X: Any, y: Any, asked: tuple) -> dict[str | None, np.ndarray]:
     """The scores of all models on some rows, by the names of the metrics."""
-    rows = validate_data(twin, X, accept_sparse="csr", reset=False)
+    try:
+        rows = validate_data(twin, X, accept_sparse="csr", reset=False)
+    except ValueError as refused:  # which each model's own prediction says in its own words
+        raise Declined(str(refused)) from None
     if not isinstance(rows, np.ndarray):
         raise Declined("no plain matrix")
     scored = _Classified(many, rows, y) if many.classes is not None else _Predicted(many, rows, y)
