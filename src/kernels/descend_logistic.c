@@ -1,6 +1,6 @@
-/* descend_logistic.c - see descend_logistic.h.  Memory: one block from the caller's allocator, given back before
- * returning.  Vectors have classes * (columns + 1) entries as in logistic.h; without an intercept its gradient is
- * zero, and so it stays where it begins. */
+/* descend_logistic.c - see descend_logistic.h.  Memory: one block from the caller's allocator, given back
+ * before returning.  Vectors have classes * (columns + 1) entries as in logistic.h; without an intercept its
+ * gradient is zero, and so it stays where it begins. */
 #include "kernels/descend_logistic.h"
 
 #include "base/internal.h"

@@ -3,10 +3,10 @@
  * For the extension, where many candidates differ in nothing but the penalty.  SciPy's minimiser asks for the
  * loss through Python: on 67 rows of 10 columns that is 0.5 ms a fit, in which the loss takes 0.03.
  *
- * The steps are those of SciPy's "L-BFGS-B" without bounds (ten pairs, the line search of More and Thuente with
- * the same constants, the same tests of convergence), rounded in another order: where it converges it ends within
- * the optimiser's own tolerance of where SciPy ends.  Whatever is unusual (a step that is given up, too many
- * steps) is answered with "not converged": the caller then asks SciPy.
+ * The steps are those of SciPy's "L-BFGS-B" without bounds (ten pairs, the line search of More and Thuente
+ * with the same constants, the same tests of convergence), rounded in another order: where it converges it
+ * ends within the optimiser's own tolerance of where SciPy ends.  Whatever is unusual (a step that is given
+ * up, too many steps) is answered with "not converged": the caller then asks SciPy.
  */
 #ifndef ST_KERNELS_DESCEND_LOGISTIC_H
 #define ST_KERNELS_DESCEND_LOGISTIC_H

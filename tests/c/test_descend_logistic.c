@@ -1,6 +1,6 @@
-/* test_descend_logistic.c - logistic regression fitted whole: it ends where the gradient, made by plain loops, is as
- * small as was asked for; for every kind of input, at any number of threads, bit for bit as compiled for the
- * baseline processor, and with each allocation failing in turn. */
+/* test_descend_logistic.c - logistic regression fitted whole: it ends where the gradient, made by plain
+ * loops, is as small as was asked for; for every kind of input, at any number of threads, bit for bit as
+ * compiled for the baseline processor, and with each allocation failing in turn. */
 #include "check.h"
 
 #include "kernels/descend_logistic.h"

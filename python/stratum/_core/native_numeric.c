@@ -265,8 +265,8 @@ static PyObject *numeric_logistic_fits(PyObject *mod, PyObject *args)
     int intercept;
     unsigned threads, classes, max_iter;
     double tol;
-    if (!PyArg_ParseTuple(args, "OOOIpIOdIOO", &x, &target, &weight, &classes, &intercept, &threads, &penalty, &tol,
-                          &max_iter, &coef, &steps))
+    if (!PyArg_ParseTuple(args, "OOOIpIOdIOO", &x, &target, &weight, &classes, &intercept, &threads, &penalty,
+                          &tol, &max_iter, &coef, &steps))
         return NULL;
     buffers bs = {.n = 0};
     st_logistic in = {.classes = classes, .intercept = intercept};
@@ -282,8 +282,7 @@ static PyObject *numeric_logistic_fits(PyObject *mod, PyObject *args)
     if (!cs) return drop(&bs, NULL);
     size_t k = (size_t)cs->shape[0];
     if (!doubles(&bs, target, in.x.rows, false, false, &t) ||
-        !doubles(&bs, weight, in.x.rows, false, true, &w) ||
-        !doubles(&bs, coef, k * size, true, false, &to))
+        !doubles(&bs, weight, in.x.rows, false, true, &w) || !doubles(&bs, coef, k * size, true, false, &to))
         return drop(&bs, NULL);
     const Py_buffer *n_iter = line(&bs, steps, "lq", &k, true);
     if (!n_iter) return drop(&bs, NULL);

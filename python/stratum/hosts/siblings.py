@@ -541,7 +541,7 @@ def take(item: Any, results: tuple) -> set[int]:
     declined: set[int] = set()
     for fused, result in zip(item.fused, results):
         if isinstance(result, _core.Failed) and isinstance(result.error, Exception):
-            if _known(item.found(fused.first), None) is not None:
+            if result.at is not None and result.at.id == fused.ref.id:  # (not what its rows are made by)
                 _report(result.error)
         if not isinstance(result, Scores) or any(ref.id in said for ref in (*fused.own, fused.ref)):
             declined.update(fused.others)
