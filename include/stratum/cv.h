@@ -55,11 +55,12 @@ ST_API int st_cv_add_candidate(st_cv *c, const uint32_t *entries, st_attr *const
 ST_API size_t st_cv_n_folds(const st_cv *c);
 ST_API size_t st_cv_n_candidates(const st_cv *c);
 
-/* Make the nodes of every candidate and fold. */
-ST_API int st_cv_lower(st_cv *c, st_error *err) ST_USE;
+/* Make the nodes of every candidate and fold.  `wanted` (NULL: all): one byte a candidate, only those where
+ * it is not zero; may be called again for others, when no more folds are added. */
+ST_API int st_cv_lower(st_cv *c, const unsigned char *wanted, st_error *err) ST_USE;
 
 typedef enum st_cv_part { ST_CV_FIT, ST_CV_TEST, ST_CV_TRAIN } st_cv_part;
-/* The nodes of a pair after st_cv_lower. */
+/* The nodes of a pair after st_cv_lower (node: NULL, scope: NULL if the candidate was not wanted). */
 ST_API st_ref st_cv_ref(const st_cv *c, size_t candidate, size_t fold, st_cv_part part);
 ST_API st_scope *st_cv_scope(const st_cv *c, size_t candidate, size_t fold);
 

@@ -49,6 +49,8 @@ class RunStats:
         Nodes that are left when equal work is one node.
     nodes_run : int
         Nodes that were executed.
+    fused : int
+        Fits of a candidate on a fold that were made together with those of others, without nodes of their own.
     reused : int
         Nodes whose value was there already (previews).
     recalled : int
@@ -68,6 +70,7 @@ class RunStats:
     nodes_before: int = 0
     nodes_after: int = 0
     nodes_run: int = 0
+    fused: int = 0
     reused: int = 0
     recalled: int = 0
     recomputed: int = 0
@@ -115,6 +118,7 @@ class Engine:
         self.lowering = threading.RLock()  # plans and scopes belong to one thread at a time
         self.run: Any = None
         self._handed: set[int] = set()
+        self.fused = self.spared = 0  # pairs without nodes of their own, and nodes that they would have asked for
 
     def number(self, name: str) -> int:
         """The number of an operator."""
@@ -145,6 +149,11 @@ class Engine:
             return operators.State(own, state.was_wrapped, state.y_type, state.y_names)
         self._handed.add(id(state))
         return state
+
+    def count_fused(self, pairs: int, nodes_each: int) -> None:
+        """Count pairs of candidate and fold that were served without nodes of their own."""
+        self.fused += pairs
+        self.spared += pairs * nodes_each
 
     def _is_bound(self, state: Any) -> bool:
         return id(state) in _bound_states
@@ -396,7 +405,9 @@ def _fall_back(stats: RunStats, item: searches.Item, why: BaseException) -> None
 def _finish_stats(engine: Engine, run: Any, stats: RunStats, before: dict) -> None:
     after = engine.graph.stats()
     counts = run.stats()
-    stats.nodes_before += after["asked"] - before["asked"]
+    stats.nodes_before += after["asked"] - before["asked"] + engine.spared
+    stats.fused += engine.fused
+    engine.fused = engine.spared = 0
     stats.nodes_after += counts["tasks"]
     stats.nodes_run += counts["executed"]
     stats.reused += counts["reused"]

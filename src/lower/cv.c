@@ -300,13 +300,16 @@ static int lower_score(st_cv *c, size_t cand, size_t fold, bool train, pair *q, 
     return rc;
 }
 
-int st_cv_lower(st_cv *c, st_error *err)
+int st_cv_lower(st_cv *c, const unsigned char *wanted, st_error *err)
 {
     size_t nf = c->train.n, nc = c->cand.n;
-    if (!c->all_x || c->pairs) return st_fail(err, ST_EINVAL, "no data, or lowered already");
-    c->pairs = st_mem_zero(c->a, nf * nc * sizeof *c->pairs);
-    if (!c->pairs) return st_fail(err, ST_ENOMEM, "out of memory while lowering");
-    c->n_pairs = nf * nc;
+    if (!c->all_x || (c->pairs && (!wanted || c->n_pairs != nf * nc)))
+        return st_fail(err, ST_EINVAL, "no data, or lowered already");
+    if (!c->pairs) {
+        c->pairs = st_mem_zero(c->a, nf * nc * sizeof *c->pairs);
+        if (!c->pairs) return st_fail(err, ST_ENOMEM, "out of memory while lowering");
+        c->n_pairs = nf * nc;
+    }
     /* Folds outside, candidates inside: nodes of one fold get ids close to each other. */
     for (size_t f = 0; f < nf; f++) {
         st_attr *xt = NULL, *yt = NULL, *xs = NULL, *ys = NULL;
@@ -319,6 +322,7 @@ int st_cv_lower(st_cv *c, st_error *err)
         for (size_t k = 0; k < nc && rc == ST_OK; k++) {
             pair *q = &c->pairs[k * nf + f];
             st_ref r;
+            if ((wanted && !wanted[k]) || q->fit) continue;
             rc = st_cv_evaluate(c, k, "fit", xt, yt, NULL, &q->fit, &r, err);
             if (rc == ST_OK) rc = st_attr_ref(c->a, r, &q->fit_ref);
             if (rc == ST_OK) rc = lower_score(c, k, f, false, q, xs, ys, &q->test_ref, err);

@@ -671,7 +671,7 @@ static void cross_validation(void)
     CHECK_INT(st_cv_new(p, 99, NULL, 0, 0, x, y, &ops, &host, &cv), ST_EINVAL);
     OK(st_cv_new(p, m, NULL, 0, 0, x, y, &ops, &host, &cv));
     st_error err = {0};
-    CHECK_INT(st_cv_lower(cv, &err), ST_EINVAL); /* no data yet */
+    CHECK_INT(st_cv_lower(cv, NULL, &err), ST_EINVAL); /* no data yet */
     st_node *data = leaf(g, 100), *target = leaf(g, 5);
     st_attr *xs = a_ref(data, 0), *ys = a_ref(target, 0), *spec = a_str("r2");
     OK(st_cv_data(cv, xs, ys));
@@ -690,8 +690,12 @@ static void cross_validation(void)
     }
     CHECK_INT(st_cv_n_folds(cv), 3);
     CHECK_INT(st_cv_n_candidates(cv), 3);
-    OK(st_cv_lower(cv, &err));
-    CHECK_INT(st_cv_lower(cv, &err), ST_EINVAL); /* once */
+    static const unsigned char first[3] = {1, 0, 0}, others[3] = {1, 1, 1};
+    OK(st_cv_lower(cv, first, &err));
+    CHECK(st_cv_ref(cv, 0, 2, ST_CV_TEST).node && st_cv_scope(cv, 0, 2));
+    CHECK(!st_cv_ref(cv, 1, 0, ST_CV_FIT).node && !st_cv_scope(cv, 1, 0));
+    OK(st_cv_lower(cv, others, &err));
+    CHECK_INT(st_cv_lower(cv, NULL, &err), ST_EINVAL); /* all of them once */
     verify(g);
     for (size_t f = 0; f < 3; f++) {
         for (int part_ = ST_CV_FIT; part_ <= ST_CV_TRAIN; part_++)

@@ -180,6 +180,21 @@ static PyObject *encoding_of(st_node *n)
     return out;
 }
 
+/* The arguments with which the node was made, Refs in the place of its inputs. */
+static PyObject *args_of(RefObject *r)
+{
+    size_t n = st_node_n_in(r->ref.node), made = 0;
+    PyObject **in = PyMem_Calloc(n + 1, sizeof *in), *out = NULL;
+    if (!in) return PyErr_NoMemory();
+    while (made < n && (in[made] = core_ref(r->graph, st_node_in(r->ref.node, made))))
+        made++;
+    if (made == n) out = core_from_attr(st_node_attr(r->ref.node), in, n);
+    for (size_t i = 0; i < made; i++)
+        Py_DECREF(in[i]);
+    PyMem_Free(in);
+    return out;
+}
+
 static PyObject *Ref_get(RefObject *r, void *what)
 {
     const st_node *n = r->ref.node;
@@ -198,6 +213,7 @@ static PyObject *Ref_get(RefObject *r, void *what)
         return PyBytes_FromStringAndSize((const char *)&h, sizeof h);
     }
     case 'e': return encoding_of(r->ref.node);
+    case 'a': return args_of(r);
     case 'g': {
         st_value *v = st_node_origin(n);
         return Py_NewRef(v ? core_object(v) : Py_None);
@@ -234,6 +250,7 @@ static PyGetSetDef Ref_getset[] = {
      "What its meaning is the key of: operator, attributes, meanings of the inputs.", "e"},
     {"origin", (getter)Ref_get, NULL, "What made it first.", "g"},
     {"inputs", (getter)Ref_get, NULL, "Refs of its inputs.", "n"},
+    {"args", (getter)Ref_get, NULL, "What it was made of, with Refs for its inputs.", "a"},
     {NULL, NULL, NULL, NULL, NULL}};
 PyTypeObject Ref_Type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "stratum._core.Ref",
@@ -540,12 +557,32 @@ static PyObject *Plan_entries(PlanObject *self, PyObject *args)
     return list;
 }
 
+/* The entries that entry i names, each once. */
+static PyObject *Plan_children(PlanObject *self, PyObject *arg)
+{
+    unsigned long i = PyLong_AsUnsignedLong(arg);
+    if (PyErr_Occurred()) return NULL;
+    if (i >= st_plan_len(self->plan)) return PyErr_Format(PyExc_IndexError, "no entry %lu", i);
+    const uint32_t *children;
+    size_t n = st_plan_children(self->plan, (uint32_t)i, &children);
+    PyObject *list = PyList_New((Py_ssize_t)n);
+    for (size_t k = 0; list && k < n; k++) {
+        PyObject *o = PyLong_FromUnsignedLong(children[k]);
+        if (!o)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)k, o);
+    }
+    return list;
+}
+
 static PySequenceMethods Plan_seq = {.sq_length = (lenfunc)Plan_len};
 static PyMethodDef Plan_methods[] = {
     {"capture", (PyCFunction)Plan_capture, METH_O, "Capture a DataOp with all that it needs; its entry."},
     {"index_of", (PyCFunction)Plan_index_of, METH_O, "The entry of a captured object, or None."},
     {"entries", (PyCFunction)Plan_entries, METH_VARARGS,
      "entries(start=0): [(kind, object)] of the entries from there on."},
+    {"children", (PyCFunction)Plan_children, METH_O, "The entries that entry i names, each once."},
     {NULL, NULL, 0, NULL}};
 PyTypeObject Plan_Type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "stratum._core.Plan",
@@ -868,11 +905,18 @@ static PyObject *CV_add_candidate(CVObject *self, PyObject *seq)
     return rc == ST_OK ? Py_NewRef(Py_None) : core_raise(rc, NULL);
 }
 
-static PyObject *CV_lower(CVObject *self, PyObject *u)
+/* lower(wanted=None): one byte for each candidate, not zero where it is wanted */
+static PyObject *CV_lower(CVObject *self, PyObject *args)
 {
-    (void)u;
+    Py_buffer wanted = {0};
+    if (!PyArg_ParseTuple(args, "|z*", &wanted)) return NULL;
+    if (wanted.buf && (size_t)wanted.len != st_cv_n_candidates(self->cv)) {
+        PyBuffer_Release(&wanted);
+        return PyErr_Format(PyExc_ValueError, "a byte for each candidate is needed");
+    }
     st_error err = {0};
-    int rc = st_cv_lower(self->cv, &err);
+    int rc = st_cv_lower(self->cv, wanted.buf, &err);
+    if (wanted.buf) PyBuffer_Release(&wanted);
     return rc == ST_OK ? Py_NewRef(Py_None) : core_raise(rc, &err);
 }
 
@@ -900,7 +944,9 @@ static PyObject *CV_scope(CVObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "nn", &c, &f)) return NULL;
     if (c < 0 || f < 0 || (size_t)c >= st_cv_n_candidates(self->cv) || (size_t)f >= st_cv_n_folds(self->cv))
         return PyErr_Format(PyExc_IndexError, "no such pair");
-    return borrowed_scope(self->plan, st_cv_scope(self->cv, (size_t)c, (size_t)f), (PyObject *)self);
+    st_scope *s = st_cv_scope(self->cv, (size_t)c, (size_t)f);
+    if (!s) return PyErr_Format(PyExc_IndexError, "the pair was not lowered");
+    return borrowed_scope(self->plan, s, (PyObject *)self);
 }
 
 /* evaluate(candidate, mode, x, y, fitted) -> (scope, ref); x None: all rows */
@@ -936,7 +982,8 @@ static PyMethodDef CV_methods[] = {
     {"scoring", (PyCFunction)CV_scoring, METH_VARARGS, "scoring(spec, scorers_entry, train)"},
     {"add_fold", (PyCFunction)CV_add_fold, METH_VARARGS, "add_fold(train, test)"},
     {"add_candidate", (PyCFunction)CV_add_candidate, METH_O, "add_candidate([(entry, outcome), ...])"},
-    {"lower", (PyCFunction)CV_lower, METH_NOARGS, "Make the nodes of every candidate and fold."},
+    {"lower", (PyCFunction)CV_lower, METH_VARARGS,
+     "lower(wanted=None): make the nodes of every candidate and fold, or of those wanted now."},
     {"refs", (PyCFunction)CV_refs, METH_O, "refs(part): fits (0), test scores (1), train scores (2)."},
     {"scope", (PyCFunction)CV_scope, METH_VARARGS, "scope(candidate, fold): where it was fitted."},
     {"evaluate", (PyCFunction)CV_evaluate, METH_VARARGS, "evaluate(candidate, mode, x, y, fitted)"},

@@ -11,6 +11,7 @@
 #include "kernels/cholesky.h"
 #include "kernels/columns.h"
 #include "kernels/counts.h"
+#include "kernels/descend_logistic.h"
 #include "kernels/descent.h"
 #include "kernels/gram.h"
 #include "kernels/logistic.h"
@@ -216,6 +217,88 @@ static PyObject *numeric_logistic(PyObject *mod, PyObject *args)
     Py_END_ALLOW_THREADS if (rc != ST_OK) return done(&bs, rc);
     drop(&bs, NULL);
     return PyFloat_FromDouble(loss);
+}
+
+/* Ridge for several penalties: the same products, the same solution as numeric_solve's each. */
+static PyObject *numeric_ridges(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *product, *penalty, *coef, *solved;
+    unsigned p, at;
+    if (!PyArg_ParseTuple(args, "OIIOOO", &product, &p, &at, &penalty, &coef, &solved)) return NULL;
+    buffers bs = {.n = 0};
+    st_dense m;
+    if (!matrix(&bs, product, &m)) return drop(&bs, NULL);
+    if (m.type != ST_F64 || m.cols != m.rows || m.col != (ptrdiff_t)sizeof(double) ||
+        m.row != (ptrdiff_t)(m.cols * sizeof(double)) || p < 1 || p > at || at >= m.cols) {
+        PyErr_SetString(PyExc_ValueError, "a square of products with the target behind is wanted");
+        return drop(&bs, NULL);
+    }
+    const Py_buffer *alphas = line(&bs, penalty, "d", NULL, false);
+    if (!alphas) return drop(&bs, NULL);
+    size_t k = (size_t)alphas->shape[0];
+    double *w;
+    if (!doubles(&bs, coef, k * p, true, false, &w)) return drop(&bs, NULL);
+    const Py_buffer *flags = line(&bs, solved, "?", &k, true);
+    if (!flags) return drop(&bs, NULL);
+    const double *from = (const double *)(const void *)m.data, *alpha = alphas->buf;
+    double *gram = PyMem_Malloc((size_t)p * p * sizeof *gram);
+    if (!gram) return done(&bs, ST_ENOMEM);
+    Py_BEGIN_ALLOW_THREADS for (size_t i = 0; i < k; i++)
+    {
+        for (size_t r = 0; r < p; r++)
+            memcpy(gram + r * p, from + r * m.cols, p * sizeof *gram);
+        for (size_t r = 0; r < p; r++)
+            gram[r * p + r] += alpha[i];
+        memcpy(w + i * p, from + (size_t)at * m.cols, p * sizeof *w);
+        ((bool *)flags->buf)[i] = st_cholesky_solve(gram, p, w + i * p, 1) == ST_OK;
+    }
+    Py_END_ALLOW_THREADS PyMem_Free(gram);
+    return done(&bs, ST_OK);
+}
+
+/* Logistic regression for several penalties; n_iter[i] is -1 where the i-th did not converge. */
+static PyObject *numeric_logistic_fits(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *x, *target, *weight, *penalty, *coef, *steps;
+    int intercept;
+    unsigned threads, classes, max_iter;
+    double tol;
+    if (!PyArg_ParseTuple(args, "OOOIpIOdIOO", &x, &target, &weight, &classes, &intercept, &threads, &penalty,
+                          &tol, &max_iter, &coef, &steps))
+        return NULL;
+    buffers bs = {.n = 0};
+    st_logistic in = {.classes = classes, .intercept = intercept};
+    double *t, *w, *to;
+    if (!matrix(&bs, x, &in.x)) return drop(&bs, NULL);
+    ptrdiff_t item = in.x.type == ST_F64 ? (ptrdiff_t)sizeof(double) : (ptrdiff_t)sizeof(float);
+    size_t size = classes * (in.x.cols + 1);
+    if (classes < 1 || classes > 1 << 15 || in.x.rows == 0 || (in.x.col != item && in.x.cols > 1)) {
+        PyErr_SetString(PyExc_ValueError, "rows that lie together are wanted");
+        return drop(&bs, NULL);
+    }
+    const Py_buffer *cs = line(&bs, penalty, "d", NULL, false);
+    if (!cs) return drop(&bs, NULL);
+    size_t k = (size_t)cs->shape[0];
+    if (!doubles(&bs, target, in.x.rows, false, false, &t) ||
+        !doubles(&bs, weight, in.x.rows, false, true, &w) || !doubles(&bs, coef, k * size, true, false, &to))
+        return drop(&bs, NULL);
+    const Py_buffer *n_iter = line(&bs, steps, "lq", &k, true);
+    if (!n_iter) return drop(&bs, NULL);
+    in.target = t;
+    in.weight = w;
+    int rc = ST_OK;
+    Py_BEGIN_ALLOW_THREADS if (classes > 1) for (size_t i = 0; i < in.x.rows; i++)
+    {
+        if (!(t[i] >= 0 && t[i] < (double)classes)) rc = ST_EINVAL;
+    }
+    for (size_t i = 0; i < k && rc == ST_OK; i++) {
+        st_logistic_fit fit = {.c = ((const double *)cs->buf)[i], .tol = tol, .max_iter = max_iter};
+        rc = st_logistic_descend(st_alloc_default(), &in, threads, &fit, to + i * size);
+        ((int64_t *)n_iter->buf)[i] = fit.converged ? (int64_t)fit.n_iter : -1;
+    }
+    Py_END_ALLOW_THREADS return done(&bs, rc);
 }
 
 /* A matrix that is written to, of the shape and type of another one. */
@@ -550,6 +633,10 @@ static PyMethodDef methods[] = {
      "numeric_descend(product, p, at, w, alpha, beta, tol, max_iter, positive) -> (gap, n_iter, converged)"},
     {"numeric_logistic", numeric_logistic, METH_VARARGS,
      "numeric_logistic(x, target, weight, classes, coef, intercept, threads, gradient) -> loss"},
+    {"numeric_ridges", numeric_ridges, METH_VARARGS,
+     "numeric_ridges(product, p, at, alpha, coef, done): solutions of (product + alpha) w = target"},
+    {"numeric_logistic_fits", numeric_logistic_fits, METH_VARARGS,
+     "numeric_logistic_fits(x, target, weight, classes, intercept, threads, c, tol, max_iter, coef, n_iter)"},
     {"numeric_sums", numeric_sums, METH_VARARGS, "numeric_sums(x, threads, count, mean, variance)"},
     {"numeric_limits", numeric_limits, METH_VARARGS, "numeric_limits(x, threads, least, most)"},
     {"numeric_ranks", numeric_ranks, METH_VARARGS, "numeric_ranks(x, threads, q, k, below, above, count)"},

@@ -43,6 +43,8 @@ def _of_run(stats: engine.RunStats) -> str:
         f"nodes run: {stats.nodes_run} (values already there: {stats.reused}, run again: {stats.recomputed})",
         f"time: {stats.seconds:.3f} s; inside nodes, over all threads: {stats.node_seconds:.3f} s",
     ]
+    if stats.fused:
+        lines.append(f"fits made together with others: {stats.fused}")
     lines += [f"fell back to skrub: {what}: {why}" for what, why in stats.fallbacks]
     by_op: dict[tuple[str, str], list[float]] = {}
     for op, text, seconds in stats.profile:

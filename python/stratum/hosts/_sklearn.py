@@ -165,6 +165,15 @@ def with_functions(scorer: Any, stand_ins: list[tuple[Any, Any]]) -> Any:
     return scorer
 
 
+def plain_scorer(scorer: Any) -> tuple[Any, int, tuple[str, ...]] | None:
+    """Function, sign and methods of a scorer of scikit-learn's own class without further arguments; else None."""
+    if type(scorer) is not _Scorer or scorer._kwargs:
+        return None
+    methods = scorer._response_method
+    methods = "predict" if methods == "default" else methods
+    return scorer._score_func, scorer._sign, (methods,) if isinstance(methods, str) else tuple(methods)
+
+
 def multimetric_names(scorer: Any) -> list[str] | None:
     """Names of the metrics of a scorer of several; None for any other scorer."""
     return list(scorer._scorers) if isinstance(scorer, _MultimetricScorer) else None

@@ -65,10 +65,10 @@ _KERNELS = {
     "ToDatetime": ("skrub", True),
     "ToFloat": ("skrub", True),
 }
-# Further methods: one that is inherited (what the fit has read the transform keeps), and one that the original's own
+# Further methods: those that are inherited (what the fit has read the transform keeps), and one that the original's own
 # fit calls when it is to say itself that a column holds no dates.
 _FURTHER = {
-    "OneHotEncoder": "fit_transform", "OrdinalEncoder": "fit_transform", "ToDatetime": "_get_datetime_format",
+    "Lasso": "fit", "OneHotEncoder": "fit_transform", "OrdinalEncoder": "fit_transform", "ToDatetime": "_get_datetime_format",
 }  # fmt: skip
 # Functions of `sklearn.metrics` for which scorers get those of `stratum.native.metrics`, where results may differ by
 # rounding.

@@ -22,7 +22,7 @@ from sklearn.utils import _safe_indexing
 
 from .. import _config, _core, scripts
 from . import _skrub_0_11 as sk
-from . import boosting, estimators, pipelines, said, searches, threads
+from . import boosting, estimators, pipelines, said, searches, siblings, threads
 
 _memory_lock = threading.Lock()  # skrub's cache is not made for several threads
 
@@ -342,6 +342,7 @@ OPERATORS = (
     Operator("subsample", subsample, _SAFE, brief="rows for a preview"),
     Operator("take", take, _SAFE | _core.TAKES_ROWS, brief="rows of one side of a split"),
     Operator("score", searches.score, _SAFE | _core.TOLERANT | _core.NESTS, brief="scores of a model"),
+    Operator("fit_and_score", siblings.fit_and_score, _SAFE, brief="fits that differ in penalties, and scores"),
     Operator("search", searches.begin, _core.HOLDS_GIL | _core.EXPANDS | _core.NESTS, brief="candidates and folds"),
     Operator("pick", searches.pick, _CALLER | _core.EXPANDS | _core.NESTS, brief="results of a search; the refit"),
     Operator("fit_step", pipelines.fit_step, _SAFE | _core.FITS | _core.NESTS, 2, "fit a step: output and the fitted step"),
@@ -353,7 +354,7 @@ OPERATORS = (
     Operator("score_pair", pipelines.score_pair, _SAFE | _core.TOLERANT | _core.NESTS, brief="scores of a scikit-learn model"),
     Operator("predict_pair", pipelines.predict_pair, _SAFE | _core.TOLERANT | _core.NESTS, brief="predictions of a fold"),
     Operator("batch", pipelines.begin_batch, _core.HOLDS_GIL | _core.EXPANDS, brief="the fits of scikit-learn's search"),
-    Operator("gather", pipelines.gather, _CALLER, brief="results of a batch, in its order"),
+    Operator("gather", pipelines.gather, _CALLER | _core.EXPANDS, brief="results of a batch, in its order"),
     Operator("deliver", searches.deliver, _CALLER | _core.NESTS, brief="results as the user gets them"),
     Operator("hold", _hold, _CALLER, brief="hands a value to a study, for its next trial"),
 )

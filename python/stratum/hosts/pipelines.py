@@ -41,7 +41,7 @@ from .. import _core
 from ..capture import encode
 from . import _sklearn as skl
 from . import _skrub_0_11 as sk
-from . import backends, boosting, estimators, failed_fits, kernels, said, searches, threads, watched
+from . import backends, boosting, estimators, failed_fits, kernels, said, searches, siblings, threads, watched
 from .failed_fits import Failure
 
 _tokens = itertools.count()
@@ -465,9 +465,13 @@ def begin_batch(x: Any, impl: Any, item: BatchItem) -> None:
     x.become(item.begin())
 
 
-def gather(x: Any, impl: Any, item: BatchItem, results: tuple) -> list:
-    """Operator: the results of a batch, in its order."""
-    return item.gather(results)
+def gather(x: Any, impl: Any, item: BatchItem, results: tuple, fused: tuple) -> list | None:
+    """Operator: the results of a batch, in its order; or the run is asked for others, which these tell."""
+    more = item.arrive(results, fused)
+    if more is not None:
+        x.become(more)
+        return None
+    return item.gather()
 
 
 # -- A batch --------------------------------------------------------------------------------------
@@ -534,6 +538,8 @@ class BatchItem(searches.Item):
         self.raised: int | None = None  # the task whose error ends the batch
         self.failures: list[Failure] = []  # what ends it before it runs
         self.folds: list[Fold] = []
+        self.fused: list[siblings.Fused] = []  # calls that are served together
+        self.missing: set[int] = set()
 
     # -- lowering
 
@@ -565,8 +571,11 @@ class BatchItem(searches.Item):
                 self.flags |= _core.N_CALLER
         folds: dict[tuple[int, int], Fold] = {}
         equal: dict[bytes, Fold] = {}
-        candidates: dict[int, Candidate] = {}
-        self.fits, self.pairs, self.waves = [], [], []
+        self.calls, self.candidates = calls, {}
+        self.fits, self.pairs, self.waves, self.at = [None] * len(calls), [None] * len(calls), [], []
+        self.fused, self.declined = [], set()
+        groups, places = self.groups(calls) if small else ([], {})
+        together = {k for group in groups for k in group.others}
         for number, call in enumerate(calls):
             self.raised = number
             at = (id(call["train"]), id(call["test"]))
@@ -575,26 +584,81 @@ class BatchItem(searches.Item):
                 if rows not in equal:
                     equal[rows] = self.fold(call)
                 folds[at] = equal[rows]
-            parameters = call.get("parameters")
-            if parameters is None:
-                candidate = self.candidate(call["estimator"], None)
-            elif id(parameters) in candidates:
-                candidate = candidates[id(parameters)]
-            else:
-                candidate = candidates[id(parameters)] = self.candidate(call["estimator"], parameters)
-            fit, pair = self.pair(candidate, folds[at])
-            self.fits.append(fit)
-            self.pairs.append(pair)
-            folds[at].shared.pairs.add(pair.id)
+            self.at.append(folds[at])
             self.waves.append(list(folds).index(at))
+            if places.get(id(call.get("parameters"))) not in together:
+                self.lower(number)
         self.raised = None
         self.folds = list(folds.values())
+        for group in groups:
+            self.fuse(group, list(range(len(calls))), places)
+        self.results: list[Any] = [None] * len(calls)
         return engine.node("batch", (_core.Leaf(self, False),))
+
+    def lower(self, number: int) -> None:
+        """Make the nodes of one call."""
+        call, fold = self.calls[number], self.at[number]
+        parameters = call.get("parameters")
+        if parameters is None:
+            candidate = self.candidate(call["estimator"], None)
+        elif id(parameters) in self.candidates:
+            candidate = self.candidates[id(parameters)]
+        else:
+            candidate = self.candidates[id(parameters)] = self.candidate(call["estimator"], parameters)
+        self.fits[number], self.pairs[number] = fit, pair = self.pair(candidate, fold)
+        fold.shared.pairs.add(pair.id)
+
+    def groups(self, calls: list[dict]) -> tuple[list[siblings.Group], dict[int, int]]:
+        """Candidates that are fitted together, and the number of each candidate by its parameters."""
+        first = self.first
+        places: dict[int, int] = {}
+        if not self.scores or not siblings.wanted() or siblings.metrics_of(first["scorer"]) is None:
+            return [], places
+        if first["fit_params"] or first["score_params"] or first["return_estimator"] or first.get("parameters") is None:
+            return [], places
+        parameters = []
+        for call in calls:
+            if call["parameters"] is None:
+                return [], places
+            if places.setdefault(id(call["parameters"]), len(places)) == len(parameters):
+                parameters.append(call["parameters"])
+        return siblings.of_parameters(first["estimator"], parameters), places
+
+    def fuse(self, group: siblings.Group, numbers: list[int], places: dict[int, int]) -> None:
+        """Make the nodes of a group of candidates, one a fold; or of each, where they cannot be fitted together."""
+        asked = siblings.metrics_of(self.first["scorer"])
+        by_fold: dict[int, dict[int, int]] = {}
+        for number in numbers:
+            by_fold.setdefault(self.waves[number], {})[places[id(self.calls[number]["parameters"])]] = number
+        made = []
+        for wave, of_candidate in by_fold.items():
+            first = of_candidate[group.first]
+            fit, pair = self.fits[first], self.pairs[first]
+            others = [of_candidate[k] for k in group.others]
+            ref = None
+            if fit.op == "fit_model" and asked is not None:
+                _, steps, _, test, train, *_ = pair.args
+                sides = [(side[0] if steps is None else side[2], side[1]) for side in (test, train) if side is not None]
+                _, X, y, *_ = fit.args
+                ref = siblings.of_fit(self.engine, group, fit, pair, X, y, sides, asked)
+            if ref is None:
+                for number in sorted(of_candidate[k] for of_candidate in by_fold.values() for k in group.others):
+                    self.lower(number)
+                return
+            made.append(siblings.Fused(first, others, wave, ref, [fit, pair]))
+        self.fused += made
 
     def begin(self) -> Any:
         """Ask for the pairs, fold after fold: what the candidates of a fold share is freed before the next one."""
-        self.engine.run.demand_waves(self.pairs, self.waves)
-        return self.engine.node("gather", (_core.Leaf(self, False), tuple(self.pairs)))
+        return self.ask([number for number, pair in enumerate(self.pairs) if pair is not None], self.fused)
+
+    def ask(self, numbers: list[int], fused: Any = ()) -> Any:
+        """Ask for some pairs; the node that waits for them."""
+        self.waiting, pairs = numbers, [self.pairs[number] for number in numbers]
+        refs = [one.ref for one in fused]
+        waves = [*(self.waves[number] for number in numbers), *(one.fold for one in fused)]
+        self.engine.run.demand_waves([*pairs, *refs], waves)
+        return self.engine.node("gather", (_core.Leaf(self, False), tuple(pairs), tuple(refs)))
 
     def check(self, calls: list[dict]) -> None:
         """Refuse what only scikit-learn itself does right."""
@@ -730,7 +794,45 @@ class BatchItem(searches.Item):
 
     # -- results
 
-    def gather(self, results: tuple) -> list:
+    def arrive(self, results: tuple, fused: tuple) -> Any:
+        """Results are there; the node that waits for those that have to be asked for now, or None."""
+        for number, result in zip(self.waiting, results):
+            self.results[number] = result
+        if fused:
+            self.missing = siblings.take(self, fused)
+        failed = _failed(*self.results)
+        if failed is not None:  # the first call that fails ends the batch
+            end = next(i for i, result in enumerate(self.results) if result is failed)
+            self.missing = {number for number in self.missing if number < end}
+        if not self.missing:
+            return None
+        for number in sorted(self.missing):
+            self.raised = number
+            self.lower(number)
+        self.raised = None
+        more, self.missing = self.ask(sorted(self.missing)), set()
+        return more
+
+    def found(self, number: int) -> Any:
+        """What came of a call."""
+        return self.results[number]
+
+    def all_of(self, numbers: set[int]) -> set[int]:
+        """Calls that are lowered together with some: each is for itself."""
+        return numbers
+
+    def served(self, number: int, fused: siblings.Fused, outcomes: list[searches.Outcome]) -> None:
+        """The scores of a call without nodes of its own."""
+        result = {"fit_error": None}
+        result.update(zip(("test_scores", "train_scores"), (outcome.scores for outcome in outcomes)))
+        if self.first["return_n_test_samples"]:
+            result["n_test_samples"] = self.results[fused.first]["n_test_samples"]
+        self.results[number] = {**result, "inner": {"fit_time": [], "score_time": []}}
+        self.pairs[number] = fused.ref
+        self.engine.count_fused(1, 2)  # the fit of the last step, and the score
+
+    def gather(self) -> list:
+        results = self.results
         failed = _failed(*results)
         if failed is not None:
             self.raised = next(i for i, result in enumerate(results) if result is failed)
@@ -740,7 +842,13 @@ class BatchItem(searches.Item):
         if not self.scores:
             return list(results)
         run, first = self.engine.run, self.first
-        times = {"fit_time": run.share(self.fits), "score_time": run.share(self.pairs)}
+        own = [number for number, fit in enumerate(self.fits) if fit is not None]
+        times = {}
+        for name, refs in (("fit_time", self.fits), ("score_time", self.pairs)):
+            times[name] = [0.0] * len(refs)
+            for number, seconds in zip(own, run.share([refs[number] for number in own])):
+                times[name][number] = seconds
+        siblings.times(self, times["fit_time"], times["score_time"])
         parts = [part for result in results for inner in result["inner"].values() for part in inner]
         readers = Counter(number for number, _ in parts)
         out: list[dict] = []
@@ -775,6 +883,7 @@ class BatchItem(searches.Item):
 
     def done(self) -> None:
         self.fits, self.pairs, self.seeds = [], [], {}
+        self.calls, self.candidates, self.at, self.results, self.fused = [], {}, [], [], []
         super().done()
 
 

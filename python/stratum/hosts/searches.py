@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ from .. import _config, _core
 from .._progress import Progress
 from . import _skrub_0_11 as sk
 from . import _sklearn as skl
-from . import backends, estimators, kernels, studies, watched
+from . import backends, estimators, kernels, siblings, studies, watched
 
 # Below so many cells a fold's work is too small for threads: handing the GIL to and fro costs more.
 SMALL_CELLS = 30_000
@@ -273,6 +274,12 @@ class Ticker:
                 self._best = outcome.scores
             line.update(self._pairs // self._per, -(-self._failed // self._per), self._best)
 
+    def tick_all(self, outcomes: Callable[[], list[Outcome]]) -> None:
+        """Count models that were scored together; `outcomes` is asked only where there is a line."""
+        if self._line is not None:
+            for outcome in outcomes():
+                self.tick(outcome)
+
     def stop(self) -> None:
         if self._line is not None:
             self._line.close()
@@ -485,6 +492,10 @@ class FoldsItem(Item):
     """What searches and cross-validations have in common: X and y first, then folds."""
 
     cv: Any = None  # the engine's side
+    tests: Any = ()  # outcomes of the pairs, as they come in
+    trains: Any = ()
+    fused: Any = ()  # nodes for candidates that are fitted together
+    n_fused = nodes_each = 0  # pairs that they served; nodes that a pair would have asked for
     pairs: Any = ()  # the scores of each pair of candidate and fold
     keep: Any = None
     train_scores = False
@@ -585,6 +596,9 @@ class FoldsItem(Item):
             cv.add_candidate(outcomes)
         # With scorers of scikit-learn's own, what they see of a model beside its predictions is its tags.
         known = self._view_key(scorer)
+        study = studies.current()
+        small = flags & _core.SCOPE_SMALL and study is None and not self.wants_learners
+        groups = siblings.groups(self, candidates) if small else []
         spec = (
             _core.Leaf(scorer),
             error_score,
@@ -593,23 +607,29 @@ class FoldsItem(Item):
         )
         cv.scoring(spec, self.scoring_entry, self.train_scores)
         self.cv, self.n_folds, self.n_candidates = cv, len(splits), len(candidates)
-        with engine.lowering:
-            cv.lower()
-        tests = cv.refs(1)
-        trains = cv.refs(2) if self.train_scores else []
+        self.lowered, self.waiting, self.nodes_each = [], [], 0
+        n = len(candidates) * len(splits)
+        self.pairs, self.tests, self.trains = [()] * n, [None] * n, [None] * n
+        self.fused, self.declined, self.n_fused = [], set(), 0
+        together = {k for group in groups for k in group.others}
+        self.lower([k for k in range(len(candidates)) if k not in together])
+        if groups:
+            self.fused, alone = siblings.nodes(self, groups)
+            self.lower([k for group in alone for k in group.others])
+        tests, trains = self.refs()
         self.ticker.start(len(candidates), len(splits) * (2 if self.train_scores else 1))
-        study = studies.current()
         if study is not None:
             study.watch(self, cv.refs(0), tests)
-        waves = [_FIRST_FOLD + i % len(splits) for i in range(len(tests))]
-        engine.run.demand_waves([*tests, *trains], [*waves, *waves[: len(trains)]])
-        self.pairs = [tuple(refs) for refs in (zip(tests, trains) if trains else zip(tests))]
+        fused = [one.ref for one in self.fused]
+        engine.run.demand_waves(fused, [_FIRST_FOLD + one.fold for one in self.fused])
         self.keep = engine.run.keep(tests)
         extra = self.fold_states() if self.wants_learners else []
         if not tests:
             raise ValueError("No fits were performed. Was the CV iterator empty? Were there no candidates?")
         x.become(
-            engine.node("pick", (_core.Leaf(self, False), tuple(tests), tuple(trains), tuple(extra)))
+            engine.node(
+                "pick", (_core.Leaf(self, False), tuple(tests), tuple(trains), tuple(extra), tuple(fused))
+            )
         )
 
     def _view_key(self, scorer: Any) -> bytes | None:
@@ -623,6 +643,66 @@ class FoldsItem(Item):
         if self.scoring_entry >= 0:
             return None
         return _encode(self.view.tags)
+
+    def lower(self, candidates: list[int]) -> None:
+        """Make the nodes of some candidates."""
+        if not candidates and self.n_candidates:
+            return
+        engine, n_folds = self.engine, self.n_folds
+        wanted = bytearray(self.n_candidates)
+        for k in candidates:
+            wanted[k] = 1
+        before = engine.graph.stats()["asked"]
+        with engine.lowering:
+            self.cv.lower(wanted)
+        if candidates:
+            asked = engine.graph.stats()["asked"] - before - n_folds * (2 if self.y_expr is None else 4)  # (rows)
+            self.nodes_each = asked // max(1, len(candidates) * n_folds)
+        self.lowered = sorted({*self.lowered, *(k * n_folds + fold for k in candidates for fold in range(n_folds))})
+        self.waiting = [i for i in self.lowered if self.tests[i] is None]
+
+    def refs(self) -> tuple[list, list]:
+        """Ask for the scores that are lowered and not there yet: their refs, of train scores too where wanted."""
+        tests = self.cv.refs(1)
+        trains = self.cv.refs(2) if self.train_scores else None
+        for i in self.waiting:
+            self.pairs[i] = (tests[i],) if trains is None else (tests[i], trains[i])
+        waves = [_FIRST_FOLD + i % self.n_folds for i in self.waiting]
+        tests = [tests[i] for i in self.waiting]
+        trains = [] if trains is None else [trains[i] for i in self.waiting]
+        self.engine.run.demand_waves([*tests, *trains], [*waves, *waves[: len(trains)]])
+        return tests, trains
+
+    def found(self, i: int) -> Any:
+        """What came of a pair."""
+        return self.tests[i]
+
+    def all_of(self, pairs: set[int]) -> set[int]:
+        """All pairs of the candidates of some: a candidate is lowered on every fold."""
+        return {k * self.n_folds + fold for k in {i // self.n_folds for i in pairs} for fold in range(self.n_folds)}
+
+    def served(self, i: int, fused: Any, outcomes: list[Outcome]) -> None:
+        """The outcomes of a pair without nodes of its own."""
+        self.tests[i] = outcomes[0]
+        if self.train_scores:
+            self.trains[i] = outcomes[1]
+        self.pairs[i] = (fused.ref,) * len(outcomes)
+        self.n_fused += 1
+
+    def arrive(self, x: Any, tests: tuple, trains: tuple, fused: tuple) -> bool:
+        """Scores are there; whether they are all, or others had to be asked for."""
+        for k, i in enumerate(self.waiting):
+            self.tests[i] = tests[k]
+            if trains:
+                self.trains[i] = trains[k]
+        missing = siblings.take(self, fused) if fused else ()
+        if not missing:
+            self.engine.count_fused(self.n_fused, self.nodes_each)
+            return True
+        self.lower(sorted({i // self.n_folds for i in missing}))
+        tests, trains = self.refs()
+        x.become(self.engine.node("pick", (_core.Leaf(self, False), tuple(tests), tuple(trains), (), ())))
+        return False
 
     wants_learners = False
 
@@ -682,11 +762,10 @@ class FoldsItem(Item):
 
     # -- results
 
-    def collect(self, tests: tuple, trains: tuple) -> list[dict]:
+    def collect(self, tests: list, trains: Any) -> list[dict]:
         """One dict for each pair, as scikit-learn's own loop makes them; raises what must not be scored."""
-        run, cv = self.engine.run, self.cv
-        fit_times = run.share(cv.refs(0))
-        score_times = run.share(cv.refs(1))
+        fit_times, score_times = self._times(0), self._times(1)
+        siblings.times(self, fit_times, score_times)
         out = []
         for i, outcome in enumerate(tests):
             for train, o in enumerate((outcome, *(trains[i : i + 1]))):
@@ -711,6 +790,14 @@ class FoldsItem(Item):
             result["score_time"] = 0.0 if outcome.fit_error is not None else max(score_times[i], CLOCK_S)
             out.append(result)
         return out
+
+    def _times(self, part: int) -> list[float]:
+        """Seconds of each pair's fit (0) or score (1); zero where it has no node of its own."""
+        refs, times = self.cv.refs(part), [0.0] * len(self.tests)
+        there = [i for i, ref in enumerate(refs) if ref is not None]
+        for i, seconds in zip(there, self.engine.run.share([refs[i] for i in there])):
+            times[i] = seconds
+        return times
 
     def _annotate_pair(self, error: BaseException, at: Any, i: int) -> BaseException:
         self.scopes.append(self.cv.scope(i // self.n_folds, i % self.n_folds))
@@ -757,7 +844,8 @@ class FoldsItem(Item):
         if getattr(self, "ticker", None) is not None:
             self.ticker.stop()
         self.keep = self.cv = None
-        self.pairs = ()
+        self.pairs = self.fused = ()
+        self.tests = self.trains = []
         self.x_ref = self.y_ref = self.x_expr = self.y_expr = None
         self.rows = []
         super().done()
@@ -875,7 +963,7 @@ class SearchItem(FoldsItem):
         ]
         self.expand(x, X, y, splits, candidates, scorers, search.error_score)
 
-    def pick(self, x: Any, tests: tuple, trains: tuple, extra: tuple) -> Any:
+    def pick(self, x: Any, tests: list, trains: Any, extra: tuple) -> Any:
         search = self.search
         out = self.collect(tests, trains)
         skl.warn_or_raise_about_fit_failures(out, search.error_score)
@@ -995,7 +1083,7 @@ class CrossValidateItem(FoldsItem):
             refs.append(tuple(ref for _, ref in states))
         return refs
 
-    def pick(self, x: Any, tests: tuple, trains: tuple, extra: tuple) -> Any:
+    def pick(self, x: Any, tests: list, trains: Any, extra: tuple) -> Any:
         given = self.arguments
         out = self.collect(tests, trains)
         skl.warn_or_raise_about_fit_failures(out, given["error_score"])
@@ -1038,11 +1126,13 @@ def begin(x: Any, impl: Any, item: FoldsItem, X: Any, y: Any, cv: Any, split_kwa
     return item.begin(x, X, y, cv, split_kwargs)
 
 
-def pick(x: Any, impl: Any, item: FoldsItem, tests: tuple, trains: tuple, extra: tuple) -> Any:
-    """Operator: all scores are there."""
+def pick(x: Any, impl: Any, item: FoldsItem, tests: tuple, trains: tuple, extra: tuple, fused: tuple) -> Any:
+    """Operator: all scores are there, or those that tell which others are to be asked for."""
+    if not item.arrive(x, tests, trains, fused):
+        return None
     item.engine.said.tell(item.pairs, [ref for ref in (item.x_ref, item.y_ref) if ref is not None])
     item.keep = None if not getattr(item, "search", None) else item.keep
-    return item.pick(x, tests, trains, extra)
+    return item.pick(x, item.tests, item.trains if item.train_scores else (), extra)
 
 
 def deliver(x: Any, impl: Any, item: Item, value: Any, states: tuple) -> Any:

@@ -55,6 +55,7 @@ def _stands_for(original: Callable[..., Any], *options: str) -> Callable[[Callab
             return original(*args, **kwargs)
 
         call.__module__ = __name__  # (pickled by our name)
+        call.native = ours  # type: ignore[attr-defined]  # which raises Declined
         return call
 
     return wrap
