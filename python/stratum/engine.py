@@ -30,7 +30,7 @@ from . import _config, _core, scripts
 from .capture import encode as _encode
 from .capture import previews
 from .hosts import _skrub_0_11 as sk
-from .hosts import boosting, estimators, kernels, operators, parallels, said, searches, threads
+from .hosts import boosting, columns, estimators, kernels, operators, parallels, said, searches, threads
 
 POLL_MS = 50  # how often the calling thread looks for signals
 GRACE_MS = 600  # how long a cancelled run waits for what cannot be stopped
@@ -132,7 +132,7 @@ class Engine:
         """
         if not isinstance(state, operators.State):
             return state
-        if id(state) in self._handed or self._is_bound(state):
+        if id(state) in self._handed or state.borrowed or self._is_bound(state):
             try:
                 own = operators.protect(state.estimator)
             except operators.CannotShare:
@@ -348,6 +348,7 @@ def _execute(
         if limits is not None:
             limits.restore()
         boosting.forget()
+        columns.forget()
         engine.said.end()
         warnings.filters[:] = filters
         warnings._filters_mutated_lock_held() if hasattr(warnings, "_filters_mutated_lock_held") else _mutated()

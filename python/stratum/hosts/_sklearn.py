@@ -325,9 +325,23 @@ class _NodeMemory:
         def cached(*args: Any, **kwargs: Any) -> Any:
             if ignore and (accepts_callbacks(kwargs.get("callback_ctx")) or accepts_callbacks(args[0])):
                 return func(*args, **kwargs)
-            return self._step(*args, **{k: v for k, v in kwargs.items() if k not in (ignore or ())})
+            output, fitted = self._step(*args, **{k: v for k, v in kwargs.items() if k not in (ignore or ())})
+            return output, _fitted_alike(args[0], fitted)
 
         return cached
+
+
+def _fitted_alike(own: Any, fitted: Any) -> Any:
+    """A step of one's own with what a step that equals it has learnt.
+
+    Without a cache a Pipeline fits the very object that it was given, and whoever made it may look there (a
+    TableVectorizer does).
+    """
+    if own is not fitted and type(own) is type(fitted) and hasattr(own, "get_params"):
+        params = own.get_params(deep=False)
+        vars(own).update((name, value) for name, value in vars(fitted).items() if name not in params)
+        return own
+    return fitted
 
 
 def install() -> None:
