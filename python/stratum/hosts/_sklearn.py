@@ -337,11 +337,12 @@ def _fitted_alike(own: Any, fitted: Any) -> Any:
     Without a cache a Pipeline fits the very object that it was given, and whoever made it may look there (a
     TableVectorizer does).
     """
-    if own is not fitted and type(own) is type(fitted) and hasattr(own, "get_params"):
-        params = own.get_params(deep=False)
-        vars(own).update((name, value) for name, value in vars(fitted).items() if name not in params)
-        return own
-    return fitted
+    if own is fitted or type(own) is not type(fitted) or not hasattr(own, "get_params"):
+        return fitted
+    # skrub's keep what they were given, and that may know its TableVectorizer; a FeatureUnion puts fitted parts there.
+    kept = own.get_params(deep=False) if type(own).__module__.startswith("skrub.") else ()
+    vars(own).update((name, value) for name, value in vars(fitted).items() if name not in kept)
+    return own
 
 
 def install() -> None:
