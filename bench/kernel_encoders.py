@@ -11,7 +11,10 @@ import skrub
 from sklearn import preprocessing
 from skrub.core import RejectColumn
 
+import stratum
 from stratum import native
+from stratum.demo import price_paid
+from stratum.hosts import kernels
 
 from .kernel_case import Case
 
@@ -45,6 +48,20 @@ def _dates(distinct: int, fmt: str = "%Y-%m-%d %H:%M") -> Callable[[int], pd.Ser
     return make
 
 
+def _sales(rows: int) -> pd.DataFrame:
+    return price_paid.generate(rows).drop(columns="Price")
+
+
+def _vectorized(table: pd.DataFrame) -> Any:
+    return skrub.TableVectorizer(high_cardinality=skrub.StringEncoder(random_state=0)).fit_transform(table)
+
+
+def _vectorized_by_kernels(table: pd.DataFrame) -> Any:
+    stratum._load()
+    with kernels.on():
+        return _vectorized(table)
+
+
 def _words(rows: int) -> pd.Series:
     return _strings(1000)(rows)["a"]
 
@@ -73,6 +90,10 @@ def _pair(name: str, **parameters: Any) -> tuple[Callable[[Any], Any], Callable[
 _DENSE = {"sparse_output": False, "dtype": "float32", "handle_unknown": "ignore", "drop": "if_binary"}
 
 CASES = [
+    Case(
+        "TableVectorizer, price-paid table", _sales, _vectorized, _vectorized_by_kernels, target=10,
+        sizes=(100, 10_000, 100_000),
+    ),
     Case("OneHotEncoder, 20 strings", _strings(20), *_pair("OneHotEncoder"), target=12),
     Case("OneHotEncoder, 20 strings, dense", _strings(20), *_pair("OneHotEncoder", **_DENSE), target=12),
     Case("OneHotEncoder, 20 strings, objects", _strings(20, "object"), *_pair("OneHotEncoder")),

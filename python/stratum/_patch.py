@@ -18,7 +18,7 @@ import skrub
 from . import _config, scripts
 from .capture import building, previews
 from .hosts import _skrub_0_11 as sk
-from .hosts import backends, evaluating, kernels, parallels, said, searches, studies, threads, tracebacks
+from .hosts import backends, columns, evaluating, kernels, parallels, said, searches, studies, threads, tracebacks
 
 
 class _Plain(threading.local):
@@ -146,6 +146,7 @@ def install() -> None:
     """Put the replacements in place."""
     searches.FoldsItem.frames = _frames
     kernels.install()
+    columns.install()
     parallels.install()
     parallels.carry(_on_threads)
     searches.SearchItem.engine_off = staticmethod(_original_fit)

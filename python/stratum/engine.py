@@ -30,7 +30,7 @@ from . import _config, _core, scripts
 from .capture import encode as _encode
 from .capture import previews
 from .hosts import _skrub_0_11 as sk
-from .hosts import boosting, estimators, kernels, operators, parallels, said, searches, threads
+from .hosts import boosting, columns, estimators, kernels, operators, parallels, said, searches, threads
 from .reuse import session
 
 POLL_MS = 50  # how often the calling thread looks for signals
@@ -141,7 +141,7 @@ class Engine:
         """
         if not isinstance(state, operators.State):
             return state
-        if id(state) in self._handed or self._is_bound(state) or self.reuse.holds(state):
+        if id(state) in self._handed or state.borrowed or self._is_bound(state) or self.reuse.holds(state):
             try:
                 own = operators.protect(state.estimator)
             except operators.CannotShare:
@@ -362,6 +362,7 @@ def _execute(
         if limits is not None:
             limits.restore()
         boosting.forget()
+        columns.forget()
         engine.reuse.end()
         engine.said.end()
         warnings.filters[:] = filters

@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 from sklearn.base import clone
 from skrub._clean_null_strings import STR_NA_VALUES, CleanNullStrings as Original
+from skrub._to_str import ToStr as OriginalToStr
 
-from stratum.native import CleanNullStrings
+from stratum.native import CleanNullStrings, ToStr
 
 
 def columns() -> dict[str, Any]:
@@ -89,3 +90,26 @@ def test_the_result_is_the_users_own() -> None:
     out = CleanNullStrings().fit_transform(column)
     out.iloc[0] = "changed"
     assert column.iloc[0] == "a"
+
+
+@pytest.mark.parametrize("convert_category", [False, True])
+def test_strings_as_the_original(convert_category: bool) -> None:
+    others = [pd.Series([("a", 1), None] * 60), pd.Series([True, False]), pd.Series([], dtype="str"), pl.Series("l", [[1]])]
+    for column in [*series(), *others]:
+        before = column.copy() if isinstance(column, pd.Series) else column.clone()
+        theirs, ours = OriginalToStr(convert_category), ToStr(convert_category)
+        (a, their_error), (b, our_error) = said(theirs, column), said(ours, column)
+        assert our_error == their_error
+        equal(b, a)
+        equal(column, before)
+        assert vars(ours) == vars(theirs) and vars(ours.to_original()) == vars(theirs)
+        if our_error is None:
+            for other in (pd.Series(["b", None] * 40, dtype="string", name="other"), pd.Series([1.5, None])):
+                equal(ToStr.from_original(theirs).transform(other), theirs.transform(other))
+
+
+def test_strings_are_the_users_own() -> None:
+    column = pd.Series(["a", None] * 80, dtype="str")
+    out = ToStr().fit_transform(column)
+    out.iloc[0] = "changed"
+    assert column.iloc[0] == "a" and list(out[:2])[0] == "changed"

@@ -334,9 +334,24 @@ class _NodeMemory:
         def cached(*args: Any, **kwargs: Any) -> Any:
             if ignore and (accepts_callbacks(kwargs.get("callback_ctx")) or accepts_callbacks(args[0])):
                 return func(*args, **kwargs)
-            return self._step(*args, **{k: v for k, v in kwargs.items() if k not in (ignore or ())})
+            output, fitted = self._step(*args, **{k: v for k, v in kwargs.items() if k not in (ignore or ())})
+            return output, _fitted_alike(args[0], fitted)
 
         return cached
+
+
+def _fitted_alike(own: Any, fitted: Any) -> Any:
+    """A step of one's own with what a step that equals it has learnt.
+
+    Without a cache a Pipeline fits the very object that it was given, and whoever made it may look there (a
+    TableVectorizer does).
+    """
+    if own is fitted or type(own) is not type(fitted) or not hasattr(own, "get_params"):
+        return fitted
+    # skrub's keep what they were given, and that may know its TableVectorizer; a FeatureUnion puts fitted parts there.
+    kept = own.get_params(deep=False) if type(own).__module__.startswith("skrub.") else ()
+    vars(own).update((name, value) for name, value in vars(fitted).items() if name not in kept)
+    return own
 
 
 def install() -> None:

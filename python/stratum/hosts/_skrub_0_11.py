@@ -15,8 +15,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from skrub import _dataframe as sbd
+from skrub import _apply_to_each_col as columns_module, _dataframe as sbd
 from skrub._apply_to_cols import ApplyToCols
+from skrub._apply_to_each_col import (
+    Parallel as ColumnsParallel,
+    _fit_transform_column as fit_transform_column,
+    _transform_column as transform_column,
+)
 from skrub._data_ops import (
     _choosing,
     _data_ops,
@@ -50,6 +55,8 @@ from skrub._data_ops._estimator import (
 )
 from skrub._data_ops._utils import IS_PREVIEW_DATA_ENV_NAME, NULL, X_NAME, Y_NAME, attribute_error
 from skrub._utils import PassThrough
+from skrub.selectors._base import Filter
+from skrub.selectors._selectors import _cardinality_below as cardinality_below
 
 from .. import _config, _core
 from ..capture import encode as _encode

@@ -34,7 +34,7 @@ from scipy import sparse
 from .. import _config, _core
 from ..native import _config as native_config
 from ..scripts import fronts
-from . import _sklearn as skl
+from . import _sklearn as skl, tables
 
 # Native class -> the module of its original, and whether its results have the original's bits (then it also
 # runs where `exactness` is "identical"; StringEncoder asks for itself).
@@ -64,6 +64,7 @@ _KERNELS = {
     "TfidfVectorizer": ("sklearn.feature_extraction.text", True),
     "ToDatetime": ("skrub", True),
     "ToFloat": ("skrub", True),
+    "ToStr": ("skrub._to_str", True),
 }
 # Further methods: those that are inherited (what the fit has read the transform keeps), and one that the original's own
 # fit calls when it is to say itself that a column holds no dates.
@@ -230,3 +231,4 @@ def install() -> None:
     """Put the replacements in place; nothing changes until `on`."""
     for name, (module, identical) in _KERNELS.items():
         _replace(name, getattr(importlib.import_module(module), name), identical)
+    tables.install(_IDENTICAL)

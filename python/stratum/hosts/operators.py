@@ -22,7 +22,7 @@ from sklearn.utils import _safe_indexing
 
 from .. import _config, _core, scripts
 from . import _skrub_0_11 as sk
-from . import boosting, estimators, pipelines, said, searches, siblings, threads
+from . import boosting, columns, estimators, pipelines, said, searches, siblings, threads
 
 _memory_lock = threading.Lock()  # skrub's cache is not made for several threads
 
@@ -39,6 +39,7 @@ class State:
     was_wrapped: bool
     y_type: str | None
     y_names: Any
+    borrowed: bool = False  # whether a part of the estimator is part of another state's, too
 
 
 # -- Captured operations --------------------------------------------------------------------------
@@ -141,7 +142,11 @@ def fit(
     # A predictor among the transformers: it is fitted, and its predictions are what comes next.
     predicts = method == "fit_transform" and not hasattr(wrapped, "fit_transform")
     arguments = _arguments(kwargs, "fit" if predicts else method)
-    with threads.LightGBMThreads(wrapped, x.threads), boosting.reading(x, wrapped, given, X, arguments):
+    with (
+        threads.LightGBMThreads(wrapped, x.threads),
+        boosting.reading(x, wrapped, given, X, arguments),
+        columns.Columns(x, wrapped, given) as taker,
+    ):
         if predicts:
             fitted, _ = _fit_with(wrapped, "fit", (X, y), arguments, no_cache)
         else:
@@ -151,7 +156,7 @@ def fit(
     if seed is not None:
         estimators.take_seed(fitted)
         estimators.take_seed(own)
-    state = State(fitted, was_wrapped, y_type, y_names)
+    state = State(fitted, was_wrapped, y_type, y_names, taker.borrowed)
     if predicts:
         pred = fitted.predict(X, **_arguments(kwargs, "predict"))
         result = _format_predictions(state, X, pred)
@@ -177,10 +182,14 @@ def call(x: Any, impl: Any, mode: str, inner: bool, state: State, X: Any, y: Any
     estimator = state.estimator
     if mode not in _ALWAYS and not hasattr(estimator, mode):
         mode = "transform"
-    X = sk.check_column_names(X)
+    given, X = X, sk.check_column_names(X)
     if inner:
         mode = "transform"
-    with threads.LightGBMThreads(estimator, x.threads), estimators.in_turn(estimator):
+    with (
+        threads.LightGBMThreads(estimator, x.threads),
+        estimators.in_turn(estimator),
+        columns.Columns(x, estimator, given),
+    ):
         if mode == "transform" and not hasattr(estimator, "transform"):
             return predict(state, X, **_arguments(kwargs, "predict"))
         args = (X, y) if mode == "score" else (X,)
@@ -350,6 +359,7 @@ OPERATORS = (
     Operator("transform_step", pipelines.transform_step, _SAFE | _core.NESTS, brief="transform with a fitted step"),
     Operator("inner_call", pipelines.inner_call, _SAFE | _core.NESTS, brief="an inner fit of an estimator"),
     Operator("inner_calls", pipelines.inner_calls, _SAFE, brief="inner fits of an estimator"),
+    Operator("column", columns.column, _SAFE, brief="a column of a table that is transformed column by column"),
     Operator("take_square", pipelines.take_square, _SAFE | _core.TAKES_ROWS, brief="rows and columns of a matrix"),
     Operator("score_pair", pipelines.score_pair, _SAFE | _core.TOLERANT | _core.NESTS, brief="scores of a scikit-learn model"),
     Operator("predict_pair", pipelines.predict_pair, _SAFE | _core.TOLERANT | _core.NESTS, brief="predictions of a fold"),

@@ -41,7 +41,7 @@ from .. import _core
 from ..capture import encode
 from . import _sklearn as skl
 from . import _skrub_0_11 as sk
-from . import backends, boosting, estimators, failed_fits, kernels, said, searches, siblings, threads, watched
+from . import backends, boosting, columns, estimators, failed_fits, kernels, said, searches, siblings, threads, watched
 from .failed_fits import Failure
 
 _tokens = itertools.count()
@@ -127,6 +127,7 @@ class Call:
     function: Any
     args: tuple = ()
     kwargs: dict = field(default_factory=dict)
+    columns: Any = None  # what takes those of the node that asks
 
 
 def inner_call(x: Any, impl: Any, call: Call) -> Any:
@@ -135,13 +136,13 @@ def inner_call(x: Any, impl: Any, call: Call) -> Any:
     if found is None:
         result = error = None
         start = time.perf_counter()
-        with inner(x, call.shared, True) as deeper:
+        with inner(x, call.shared, True) as deeper, columns.Columns(x, None, None, call.columns):
             try:
                 result = call.function(*call.args, **call.kwargs)
             except Exception as why:
                 error = why
         call.shared.keep(call.key, result, error, time.perf_counter() - start - deeper.away + deeper.charged)
-        call.args, call.kwargs = (), {}  # rows that nobody reads any more
+        call.args, call.kwargs, call.columns = (), {}, None  # rows that nobody reads any more
         found = result, error
     if found[1] is not None:
         raise found[1]
@@ -231,7 +232,7 @@ class Inner:
                 return None
             parts.append(key)
         key = shared.token + _core.hash128(b"".join(b"%d:%s" % (len(part), part) for part in parts))
-        call = Call(shared, key, function, args, cut)
+        call = Call(shared, key, function, args, cut, columns.here())
         return self.x.graph.node(_numbers()["inner_call"], (_core.Leaf(call, key),)), key
 
 
@@ -276,7 +277,11 @@ def fit_step(
 ) -> tuple[Any, Any]:
     """Operator: a step that is not the last one: (its output, the fitted step)."""
     own = _fresh(estimator, seed)
-    with threads.LightGBMThreads(own, x.threads), inner(x, shared, estimators._is_library(own)) as taker:
+    with (
+        threads.LightGBMThreads(own, x.threads),
+        inner(x, shared, estimators._is_library(own)) as taker,
+        columns.Columns(x, own, X),
+    ):
         output, fitted = skl.fit_transform_one(own, X, y, None, params=params)
     if seed is not None:
         estimators.take_seed(fitted)
@@ -296,6 +301,7 @@ def fit_model(
         threads.LightGBMThreads(own, x.threads),
         inner(x, shared, estimators._is_library(own)) as taker,
         boosting.reading(x, own, X, X, arguments),
+        columns.Columns(x, own, X),
     ):
         own.fit(*args, **arguments)
     if seed is not None:
@@ -306,7 +312,11 @@ def fit_model(
 
 def transform_step(x: Any, impl: Any, fitted: Any, X: Any, shared: Shared) -> Any:
     """Operator: what a fitted step makes of other rows."""
-    with inner(x, shared, estimators._is_library(fitted)) as taker, estimators.in_turn(fitted):
+    with (
+        inner(x, shared, estimators._is_library(fitted)) as taker,
+        estimators.in_turn(fitted),
+        columns.Columns(x, fitted, X),
+    ):
         output = fitted.transform(X)
     shared.note_spent(output, taker.charged, shared.spent_on(X))
     return output

@@ -40,6 +40,7 @@ _NAMES = {
     "TfidfVectorizer": "text",
     "ToDatetime": "dates",
     "ToFloat": "checking",
+    "ToStr": "cleaning",
     "config_context": "_config",
 }
 
