@@ -18,6 +18,7 @@ from stratum import _core
 from stratum.native import metrics
 
 PACKAGES = {
+    "sklearn.decomposition": ("PCA", "TruncatedSVD"),
     "sklearn.impute": ("SimpleImputer",),
     "sklearn.linear_model": ("ElasticNet", "Lasso", "LinearRegression", "LogisticRegression", "Ridge"),
     "sklearn.naive_bayes": ("MultinomialNB",),
