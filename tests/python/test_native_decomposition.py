@@ -19,8 +19,20 @@ from sklearn.utils.estimator_checks import check_estimator
 import stratum
 from stratum import _core, native
 from stratum.hosts import kernels
-from stratum.native import _base
+from stratum.native import _base, decomposition as ours
 from stratum.native.decomposition import TOLERANCE
+
+SIZES = {"FEW_ROWS": 1, "MANY": 1, "VERY_TALL": 2, "NARROW": 512, "MANY_DENSE": 1}
+TRUE_SIZES = {name: getattr(ours, name) for name in SIZES}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def whatever_the_size() -> Any:
+    """Small inputs are native too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SIZES.items():
+            patch.setattr(ours, name, value)
+        yield
 
 
 def outcome(call: Any) -> Any:
@@ -246,6 +258,17 @@ def test_pca_of_what_is_made_to_break_it(case: str, k: Any) -> None:
             check("PCA", X, TOLERANCE, n_components=k, svd_solver=solver)
 
 
+def test_small_inputs_are_the_originals(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TRUE_SIZES.items():
+        monkeypatch.setattr(ours, name, value)
+    assert "few rows" in check("PCA", correlated(900, 12)).fitted_by_
+    assert "few rows" in check("PCA", correlated(40, 12), svd_solver="full").fitted_by_
+    assert "BLAS" in check("TruncatedSVD", correlated(900, 12)).fitted_by_
+    assert check("PCA", correlated(40_000, 12), TOLERANCE).fitted_by_ == "stratum"
+    assert check("PCA", correlated(120, 12), TOLERANCE, svd_solver="full").fitted_by_ == "stratum"
+    assert check("TruncatedSVD", correlated(9000, 12), TOLERANCE).fitted_by_ == "stratum"
+
+
 def test_what_rounding_would_decide_on_is_the_originals() -> None:
     X = correlated(1200, 12)
     for case in ("constant column", "same columns", "sums of columns", "equal variances", "two standard columns"):
@@ -325,7 +348,7 @@ def test_sparse_counts_have_the_originals_bits(dtype: Any) -> None:
         {"n_iter": -1}, {"power_iteration_normalizer": "some"}, {"n_oversamples": 0}, {"n_components": 250}, {"tol": 0.5},
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("X", [words(), words(250, 600), correlated(1500, 40), correlated(40, 1500)])
+@pytest.mark.parametrize("X", [words(), words(250, 600), correlated(1500, 40), correlated(1500, 40).T])
 @pytest.mark.parametrize("exactness", ["identical", "equivalent"])
 def test_parameters_of_truncated_svd(parameters: dict[str, Any], X: Any, exactness: str) -> None:
     with native.config_context(exactness=exactness):
@@ -370,6 +393,27 @@ def test_dense_input(shape: tuple[int, int]) -> None:
         assert check("TruncatedSVD", X, TOLERANCE, n_components=k).fitted_by_ == "stratum"
     with native.config_context(exactness="identical"):
         assert "BLAS" in check("TruncatedSVD", X).fitted_by_
+
+
+def test_wide_dense_input_is_sketched_where_that_is_asked_for() -> None:
+    X = correlated(2000, 40, shift=0) @ np.random.default_rng(1).normal(size=(40, 1000))
+    X += 0.1 * np.random.default_rng(2).normal(size=X.shape)
+    made, plain = native.TruncatedSVD(2, random_state=0), decomposition.TruncatedSVD(2, random_state=0)
+    want = plain.fit_transform(X)
+    assert "BLAS" in made.fit(X).fitted_by_
+    with native.config_context(exactness="approximate"):
+        got = made.fit_transform(X)
+        again = native.TruncatedSVD(2, random_state=1).fit(X)
+    assert made.fitted_by_ == "stratum"
+    assert {k: type(v) for k, v in vars(made).items()} == {**{k: type(v) for k, v in vars(plain).items()}, "fitted_by_": str}
+    assert got.shape == want.shape and got.dtype == want.dtype
+    np.testing.assert_array_equal(again.components_, made.components_)  # nothing is drawn
+    squares = np.linalg.svd(X, compute_uv=False) ** 2
+    left = (X**2).sum() - (got**2).sum()
+    assert left <= (1 + 2 / 12) * squares[2:].sum()
+    with stratum.config_context(exactness="approximate"), kernels.on():
+        unseen = decomposition.TruncatedSVD(2, random_state=0)
+        np.testing.assert_array_equal(unseen.fit_transform(X), got)
 
 
 def test_random_numbers_are_drawn_as_by_the_original() -> None:

@@ -207,8 +207,12 @@ def _decline_types(X: Any) -> None:
 
 # Columns for each random vector up to which the products of columns cost less than those with the vectors.
 PRODUCTS = 8
-# Rows for each column of dense X from which that holds.
-TALL_FOR_PRODUCTS = 4
+# Rows for each column of dense X, and numbers in it, from which that holds (5,000 x 96, two components: 2.9 times as fast;
+# 66,667 x 110, ten: 7 times; in less, a rank that is too low costs more than a tenth to find).
+TALL_FOR_PRODUCTS, MANY_DENSE = 4, 100_000
+# Columns, at all and for each component, from which a sketch takes less time than the original's products with random
+# vectors (20,000 x 1,000, two components: a third, ten: a half; 3,000 x 1,000, forty: as much; 1,000 x 300: 1.6 times).
+WIDE, WIDE_FOR_EACH = 1000, 40
 # Stored numbers a column from which both products are made in one pass over the rows (`sparse_twice` has stretches of
 # rows for threads from twice four on).
 ONE_PASS = 8
@@ -403,17 +407,39 @@ class TruncatedSVD(Native, decomposition.TruncatedSVD):
         _decline_types(X)
         shape = getattr(X, "shape", ())
         if len(shape) == 2:
-            self._check_shape(shape, size)
+            self._way(shape, size)
         check_plain(X)
         X = validate_data(self, X, ensure_min_features=2)
-        self._check_shape(X.shape, size)
-        n, p = X.shape
+        way = self._way(X.shape, size)
         if X.dtype.kind not in "biu" and X.dtype != np.float64:
             raise Declined("numbers of another type")
         wide = as_lines(X.astype(np.float64, copy=False))
+        s, components = way(wide, size)
+        _, self.components_ = svd_flip(None, np.ascontiguousarray(components), u_based_decision=False)
+        count, mean, variance = np.empty((3, wide.shape[1]))
+        _core.numeric_sums(wide, threads(wide.nbytes), count, mean, variance)
+        return self._fitted(X @ self.components_.T, s, variance.sum())
+
+    def _way(self, shape: tuple[int, int], size: int) -> Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]:
+        """How dense input of a shape is decomposed; shapes for which BLAS's own way is faster are declined."""
+        least, most = min(shape), max(shape)
+        if self.n_components <= least and least * most >= MANY_DENSE:
+            if least <= min(MOST_COLUMNS, PRODUCTS * size) and most >= TALL_FOR_PRODUCTS * least:
+                return self._from_products
+            if _config.exactness() == "approximate" and shape[1] >= max(WIDE, WIDE_FOR_EACH * self.n_components):
+                return self._from_sketch
+        raise Declined("a shape for which BLAS is faster")
+
+    def _from_products(self, X: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Singular values and components from the products of columns (of rows, where those are fewer)."""
+        n, p = X.shape
+        M = X if n >= p else X.T
+        if size < M.shape[1]:
+            some = linalg.svdvals(M[:: len(M) // (2 * size)], check_finite=False)
+            if not some[size - 1] > LEAST_VALUE * some[0]:
+                raise Declined("a low rank")
         random = check_random_state(self.random_state)
         before = random.get_state()
-        M = wide if n >= p else wide.T
         Q = random.normal(size=(M.shape[1], size))
         product = _products(M, False)[1]
         found = _by_squares(product.__matmul__, Q, self.n_iter, self.n_components)
@@ -421,16 +447,12 @@ class TruncatedSVD(Native, decomposition.TruncatedSVD):
         if components is None or not _signed(components):
             random.set_state(before)
             raise Declined("components that rounding would decide on")
-        _, self.components_ = svd_flip(None, np.ascontiguousarray(components), u_based_decision=False)
-        count, mean, variance = np.empty((3, p))
-        _core.numeric_sums(wide, threads(wide.nbytes), count, mean, variance)
-        return self._fitted(X @ self.components_.T, found[0], variance.sum())
+        return found[0], components
 
-    def _check_shape(self, shape: tuple[int, int], size: int) -> None:
-        """Decline dense shapes that are not worth their products of columns."""
-        least, most = min(shape), max(shape)
-        if not (self.n_components <= least <= min(MOST_COLUMNS, PRODUCTS * size) and most >= TALL_FOR_PRODUCTS * least):
-            raise Declined("a shape for which BLAS is faster")
+    def _from_sketch(self, X: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same of a sketch, which draws nothing."""
+        made = FrequentDirections(self.n_components).fit(X)
+        return made.singular_values_, made.components_
 
     def _fitted(self, out: np.ndarray, s: np.ndarray, variance: Any) -> np.ndarray:
         self.explained_variance_ = np.var(out, axis=0)
@@ -608,8 +630,8 @@ class FrequentDirections(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return tags
 
 
-# Rows that join a sketch at a time, for each of its own.
-BATCH = 1
+# Rows that join a sketch at a time, for each of its own (20,000 x 1,000: one takes 1.1 times as long).
+BATCH = 3
 
 
 def _sketched(X: Any, size: int, sketch: np.ndarray) -> tuple[np.ndarray, float]:
