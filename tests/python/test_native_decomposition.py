@@ -291,6 +291,15 @@ def test_parameters_of_pca(parameters: dict[str, Any]) -> None:
     check("PCA", correlated(), TOLERANCE, **parameters)
 
 
+def test_a_share_that_is_met_exactly() -> None:
+    X = correlated(600, 12)
+    for cls in (native.PCA, decomposition.PCA):
+        share = float(cls().fit(X).explained_variance_ratio_.cumsum()[-2])
+        assert cls(n_components=share).fit(X).n_components_ == 12
+        for near in (np.nextafter(share, 0), np.nextafter(share, 1)):
+            assert check("PCA", X, n_components=near).n_components_ in (11, 12)
+
+
 def test_what_is_overwritten_by_the_original() -> None:
     X, Y = correlated(), correlated()
     mine, theirs = (m.PCA(4, svd_solver="full", copy=False) for m in (native, decomposition))
