@@ -57,6 +57,21 @@ def _counts(rows: int) -> tuple[np.ndarray, np.ndarray]:
     return np.random.default_rng(0).integers(0, 5, (rows, 50)).astype(np.float64), _labels(rows, 5)
 
 
+def _tfidf(rows: int) -> scipy.sparse.csr_array:
+    """Thirty weights in each row, some of five thousand columns much oftener than others."""
+    rng = np.random.default_rng(0)
+    words = (5000 * rng.random((rows, 30)) ** 2).astype(np.int32)
+    begins = np.arange(0, rows * 30 + 1, 30)
+    return scipy.sparse.csr_array((rng.random(rows * 30) / 4, words.ravel(), begins), shape=(rows, 5000))
+
+
+def _mixed(rows: int, columns: int = 110) -> np.ndarray:
+    """Columns that have some things in common."""
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(columns // 5, columns)) * 0.8 ** np.arange(columns // 5)[:, None]
+    return rng.normal(size=(rows, columns // 5)) @ common + 0.3 * rng.normal(size=(rows, columns))
+
+
 def _pair(module: str, name: str, **parameters: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """The same class twice: from scikit-learn and from `stratum.native`, imported when called."""
 
@@ -68,6 +83,7 @@ def _pair(module: str, name: str, **parameters: Any) -> tuple[Callable[[Any], An
 
 
 _LINEAR, _SCALING = "sklearn.linear_model", "sklearn.preprocessing"
+_PARTS = "sklearn.decomposition"
 
 _ROWS = {"target_rows": 66_667, "sizes": (100, 10_000, 66_667, 200_000)}
 
@@ -80,6 +96,10 @@ CASES = [
     Case("LogisticRegression, 5 classes", _classes(5), *_pair(_LINEAR, "LogisticRegression"), target=3, **_ROWS),
     Case("MultinomialNB, sparse", _words, *_pair("sklearn.naive_bayes", "MultinomialNB"), target=3),
     Case("MultinomialNB, dense", _counts, *_pair("sklearn.naive_bayes", "MultinomialNB"), target=3),
+    Case("PCA", _mixed, *_pair(_PARTS, "PCA"), **_ROWS),
+    Case("PCA, 10 of 300 columns", lambda rows: _mixed(rows, 300), *_pair(_PARTS, "PCA", n_components=10), **_ROWS),
+    Case("TruncatedSVD, sparse", _tfidf, *_pair(_PARTS, "TruncatedSVD", n_components=30, random_state=0)),
+    Case("TruncatedSVD, dense", _mixed, *_pair(_PARTS, "TruncatedSVD", n_components=10, random_state=0), **_ROWS),
     Case("StandardScaler", _table, *_pair(_SCALING, "StandardScaler"), target=5),
     Case("MinMaxScaler", _table, *_pair(_SCALING, "MinMaxScaler"), target=4),
     Case("RobustScaler", _table, *_pair(_SCALING, "RobustScaler"), target=4),

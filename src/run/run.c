@@ -61,6 +61,7 @@ struct st_task {
     bool unknown;  /* loading failed: it is not tried again */
     bool kept;     /* its outputs are held elsewhere too, for other runs */
     bool telling;  /* it, or what it was made of, said something that loading would not say */
+    bool heard;    /* while RUNNING: what it computed inside said something */
     double again;  /* seconds that it would take to have it once more */
     bool asleep;   /* in st_run_nested, and nothing else runs on its thread */
     bool circular; /* it waits inside for itself: the wait is to end */
@@ -741,7 +742,7 @@ static void execute(st_run *r, st_task *t, void *worker)
         rc = n->op->exec ? n->op->exec(&e, &err) : st_fail(&err, ST_EUNSUPPORTED, "nothing runs it");
     double spent = now() - from;
     current = outer;
-    if (rc == ST_OK) offer(r, t, &e, spent - t->away, again, telling || e.telling);
+    if (rc == ST_OK) offer(r, t, &e, spent - t->away, again, telling || e.telling || t->heard);
 
     pthread_mutex_lock(&r->lock);
     if (rc == ST_OK && (n->op->props & ST_P_CHOOSES)) {
@@ -1231,6 +1232,7 @@ int st_run_nested(st_run *r, st_ref ref, void *worker, st_value **value, st_valu
     }
     if (gil) r->gil_running++;
     if (self) {
+        self->heard |= t->telling;
         self->awaits = awaited;
         self->asleep = false;
         self->away += now() - from;

@@ -1,4 +1,4 @@
-"""scikit-learn's own tests of linear models, scalers, imputers, naive Bayes and metrics, run against `stratum.native`.
+"""scikit-learn's own tests of decompositions, linear models, scalers, imputers, naive Bayes and metrics, run against `stratum.native`.
 
 They ship in scikit-learn's wheel. Each must pass that passes with scikit-learn alone: there are no exceptions.
 """
@@ -15,6 +15,8 @@ import pytest
 
 # Module -> how many of its tests pass at least (so that a run that collects nothing is no success).
 MODULES = {
+    "decomposition.tests.test_pca": 380,
+    "decomposition.tests.test_truncated_svd": 45,
     "impute.tests.test_common": 35,
     "impute.tests.test_impute": 280,
     "linear_model.tests.test_base": 65,

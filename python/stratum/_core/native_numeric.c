@@ -1,9 +1,9 @@
 /* native_numeric.c - numeric kernels for stratum.native.
  *
- * Called by python/stratum/native alone (linear.py, scalers.py, impute.py, bayes.py, metrics.py), which has
- * checked shapes and values before; types, lengths and overlaps that would break memory are checked here
- * again. Matrices come through the buffer protocol, float64 or float32, with any strides; results go into
- * arrays of the caller's.  The GIL is released around every kernel.
+ * Called by python/stratum/native alone (linear.py, scalers.py, impute.py, bayes.py, metrics.py,
+ * decomposition.py), which has checked shapes and values before; types, lengths and overlaps that would break
+ * memory are checked here again. Matrices come through the buffer protocol, float64 or float32, with any
+ * strides; results go into arrays of the caller's.  The GIL is released around every kernel.
  */
 #include "core.h"
 #include "native_numeric.h"
@@ -16,6 +16,7 @@
 #include "kernels/gram.h"
 #include "kernels/logistic.h"
 #include "kernels/metrics.h"
+#include "kernels/sparse.h"
 #include "kernels/squash.h"
 
 /* -- Arguments ----------------------------------------------------------------------------- */
@@ -624,6 +625,123 @@ static PyObject *metric_picked(PyObject *mod, PyObject *args)
     return PyBool_FromLong(good);
 }
 
+/* A CSR matrix of doubles or floats; its indices are looked at by `sound`. */
+static bool csr(buffers *bs, PyObject *indptr, PyObject *index, PyObject *data, Py_ssize_t cols, st_csr *out)
+{
+    const Py_buffer *at = line(bs, indptr, "i", NULL, false);
+    const Py_buffer *where = at ? line(bs, index, "i", NULL, false) : NULL;
+    if (!where) return false;
+    size_t stored = (size_t)where->shape[0];
+    const Py_buffer *what = line(bs, data, "df", &stored, false);
+    if (!what) return false;
+    if (at->shape[0] < 1 || cols < 0 || cols > INT32_MAX || stored > INT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "shapes do not go together");
+        return false;
+    }
+    *out = (st_csr){.rows = (size_t)at->shape[0] - 1,
+                    .cols = (size_t)cols,
+                    .indptr = at->buf,
+                    .index = where->buf,
+                    .data = what->buf,
+                    .type = what->itemsize == sizeof(double) ? ST_F64 : ST_F32};
+    return true;
+}
+
+/* Whether rows follow each other, end within what is stored, and have columns that there are. */
+static bool sound(const st_csr *m, size_t stored)
+{
+    if (m->indptr[0] != 0) return false;
+    for (size_t r = 0; r < m->rows; r++)
+        if (m->indptr[r + 1] < m->indptr[r]) return false;
+    size_t nnz = (size_t)m->indptr[m->rows];
+    if (nnz > stored) return false;
+    uint32_t limit = (uint32_t)m->cols, bad = 0;
+    for (size_t e = 0; e < nnz; e++)
+        bad |= (uint32_t)m->index[e] >= limit;
+    return !bad;
+}
+
+/* `n` numbers of the matrix's type, which lie together. */
+static bool numbers(buffers *bs, PyObject *o, size_t n, const st_csr *m, bool writable, void **out)
+{
+    Py_buffer *b = &bs->b[bs->n];
+    if (PyObject_GetBuffer(o, b, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0)) < 0)
+        return false;
+    bs->n++;
+    size_t size = m->type == ST_F64 ? sizeof(double) : sizeof(float);
+    if (!b->format || strcmp(b->format, m->type == ST_F64 ? "d" : "f") != 0 || (size_t)b->len != n * size) {
+        PyErr_Format(PyExc_ValueError, "%zu values of the type of the matrix are wanted", n);
+        return false;
+    }
+    *out = b->buf;
+    return true;
+}
+
+enum { TIMES, BACK, TWICE };
+
+static PyObject *product(PyObject *args, int which)
+{
+    PyObject *indptr, *index, *data, *q, *out;
+    Py_ssize_t cols;
+    unsigned k, threads;
+    if (!PyArg_ParseTuple(args, "OOOnIOIO", &indptr, &index, &data, &cols, &k, &q, &threads, &out))
+        return NULL;
+    buffers bs = {.n = 0};
+    st_csr m;
+    void *from, *to;
+    if (!csr(&bs, indptr, index, data, cols, &m)) return drop(&bs, NULL);
+    size_t stored = (size_t)bs.b[1].shape[0];
+    if (!numbers(&bs, q, (which == BACK ? m.rows : m.cols) * k, &m, false, &from) ||
+        !numbers(&bs, out, (which == TIMES ? m.rows : m.cols) * k, &m, true, &to))
+        return drop(&bs, NULL);
+    int rc = ST_EINVAL;
+    Py_BEGIN_ALLOW_THREADS if (sound(&m, stored)) rc =
+        which == TIMES  ? st_csr_times(st_alloc_default(), &m, k, from, threads, to)
+        : which == BACK ? st_csr_back(st_alloc_default(), &m, k, from, threads, to)
+                        : st_csr_twice(st_alloc_default(), &m, k, from, threads, to);
+    Py_END_ALLOW_THREADS return done(&bs, rc);
+}
+
+static PyObject *sparse_times(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    return product(args, TIMES);
+}
+
+static PyObject *sparse_back(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    return product(args, BACK);
+}
+
+static PyObject *sparse_twice(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    return product(args, TWICE);
+}
+
+static PyObject *sparse_turned(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    PyObject *indptr, *index, *data, *at, *where, *what;
+    Py_ssize_t cols;
+    unsigned threads;
+    if (!PyArg_ParseTuple(args, "OOOnIOOO", &indptr, &index, &data, &cols, &threads, &at, &where, &what))
+        return NULL;
+    buffers bs = {.n = 0};
+    st_csr m;
+    void *values;
+    if (!csr(&bs, indptr, index, data, cols, &m)) return drop(&bs, NULL);
+    size_t stored = (size_t)bs.b[1].shape[0], columns = m.cols + 1;
+    const Py_buffer *to = line(&bs, at, "i", &columns, true);
+    const Py_buffer *rows = to ? line(&bs, where, "i", &stored, true) : NULL;
+    if (!rows || !numbers(&bs, what, stored, &m, true, &values)) return drop(&bs, NULL);
+    int rc = ST_EINVAL;
+    Py_BEGIN_ALLOW_THREADS if (sound(&m, stored)) rc =
+        st_csr_turned(st_alloc_default(), &m, threads, to->buf, rows->buf, values);
+    Py_END_ALLOW_THREADS return done(&bs, rc);
+}
+
 static PyMethodDef methods[] = {
     {"numeric_gram", numeric_gram, METH_VARARGS,
      "numeric_gram(x, y, weight, center, threads, mean, product) -> sum of the weights"},
@@ -649,6 +767,13 @@ static PyMethodDef methods[] = {
      "numeric_products(x, bias, steps, threads, out) -> whether all is finite"},
     {"numeric_counts", numeric_counts, METH_VARARGS,
      "numeric_counts(data, indptr, column, cols, codes, classes, weight, threads, out) -> what was met"},
+    {"sparse_times", sparse_times, METH_VARARGS,
+     "sparse_times(indptr, index, data, cols, k, q, threads, out)"},
+    {"sparse_back", sparse_back, METH_VARARGS, "sparse_back(indptr, index, data, cols, k, y, threads, out)"},
+    {"sparse_twice", sparse_twice, METH_VARARGS,
+     "sparse_twice(indptr, index, data, cols, k, q, threads, out)"},
+    {"sparse_turned", sparse_turned, METH_VARARGS,
+     "sparse_turned(indptr, index, data, cols, threads, indptr out, index out, data out)"},
     {"metric_residuals", metric_residuals, METH_VARARGS,
      "metric_residuals(y, predicted, weight) -> (weight, mean, squares, absolute, spread)"},
     {"metric_ranking", metric_ranking, METH_VARARGS,

@@ -66,17 +66,17 @@ static PyTypeObject Part_Type = {
 
 static PyObject *Store_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
 {
-    static char *names[] = {"folder", "max_bytes", "read_only", "build", NULL};
+    static char *names[] = {"folder", "max_bytes", "read_only", "build", "sync", NULL};
     PyObject *folder = NULL;
     unsigned long long max_bytes = 0;
-    int read_only = 0;
+    int read_only = 0, sync = 1;
     const char *build = "";
-    if (!PyArg_ParseTupleAndKeywords(args, kwds, "O&|Kps", names, PyUnicode_FSConverter, &folder, &max_bytes,
-                                     &read_only, &build))
+    if (!PyArg_ParseTupleAndKeywords(args, kwds, "O&|Kpsp", names, PyUnicode_FSConverter, &folder, &max_bytes,
+                                     &read_only, &build, &sync))
         return NULL;
     StoreObject *self = (StoreObject *)type->tp_alloc(type, 0);
     if (self) {
-        st_store_options o = {.max_bytes = max_bytes, .read_only = read_only, .build = build};
+        st_store_options o = {.max_bytes = max_bytes, .read_only = read_only, .no_sync = !sync, .build = build};
         st_error err = {0};
         const char *dir = PyBytes_AS_STRING(folder);
         int rc;
@@ -435,7 +435,7 @@ PyTypeObject Store_Type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "stratum._core.Store",
     .tp_basicsize = sizeof(StoreObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "Store(folder, max_bytes=0, read_only=False, build=''): results on disk.",
+    .tp_doc = "Store(folder, max_bytes=0, read_only=False, build='', sync=True): results on disk.",
     .tp_new = Store_new,
     .tp_dealloc = (destructor)Store_dealloc,
     .tp_methods = Store_methods,

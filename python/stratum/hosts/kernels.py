@@ -52,6 +52,7 @@ _KERNELS = {
     "MultinomialNB": ("sklearn.naive_bayes", True),
     "OneHotEncoder": ("sklearn.preprocessing", True),
     "OrdinalEncoder": ("sklearn.preprocessing", True),
+    "PCA": ("sklearn.decomposition", False),
     "PolynomialFeatures": ("sklearn.preprocessing", True),
     "Ridge": ("sklearn.linear_model", False),
     "RobustScaler": ("sklearn.preprocessing", False),
@@ -65,6 +66,7 @@ _KERNELS = {
     "ToDatetime": ("skrub", True),
     "ToFloat": ("skrub", True),
     "ToStr": ("skrub._to_str", True),
+    "TruncatedSVD": ("sklearn.decomposition", True),
 }
 # Further methods: those that are inherited (what the fit has read the transform keeps), and one that the original's own
 # fit calls when it is to say itself that a column holds no dates.
@@ -97,9 +99,10 @@ def on() -> Iterator[None]:
         identical = _config.option("exactness") == "identical" or _config.option("verify")
         level = _IDENTICAL if identical else _EQUIVALENT
     before = _core.gate(level)
+    exactness = "identical" if level == _IDENTICAL else _config.option("exactness")
     try:
-        if level == _IDENTICAL:
-            with native_config.config_context(exactness="identical"):
+        if exactness != "equivalent":
+            with native_config.config_context(exactness=exactness):
                 yield
         else:
             yield

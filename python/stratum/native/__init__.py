@@ -20,6 +20,7 @@ _NAMES = {
     "DatetimeEncoder": "dates",
     "DropUninformative": "checking",
     "ElasticNet": "linear",
+    "FrequentDirections": "decomposition",
     "HashingVectorizer": "text",
     "Lasso": "linear",
     "LinearRegression": "linear",
@@ -28,6 +29,7 @@ _NAMES = {
     "MultinomialNB": "bayes",
     "OneHotEncoder": "encoders",
     "OrdinalEncoder": "encoders",
+    "PCA": "decomposition",
     "PolynomialFeatures": "scalers",
     "Ridge": "linear",
     "RobustScaler": "scalers",
@@ -41,6 +43,7 @@ _NAMES = {
     "ToDatetime": "dates",
     "ToFloat": "checking",
     "ToStr": "cleaning",
+    "TruncatedSVD": "decomposition",
     "config_context": "_config",
 }
 

@@ -7,7 +7,7 @@ import contextvars
 import os
 from collections.abc import Iterator
 
-EXACTNESS = ("identical", "equivalent")
+EXACTNESS = ("identical", "equivalent", "approximate")
 
 _threads: contextvars.ContextVar[int | None] = contextvars.ContextVar("native_threads", default=None)
 _exactness: contextvars.ContextVar[str] = contextvars.ContextVar("native_exactness", default="equivalent")
@@ -22,9 +22,9 @@ def config_context(*, n_threads: int | None = None, exactness: str | None = None
     n_threads : int or None
         Threads that one call may use; None leaves it. Without any, all processors that this process may use.
         No result depends on it.
-    exactness : {"identical", "equivalent"} or None
-        Whether results have the original's bits, or may differ by rounding where that is faster (each estimator
-        states the tolerance); None leaves it. Without any, ``"equivalent"``.
+    exactness : {"identical", "equivalent", "approximate"} or None
+        Whether results have the original's bits, may differ by rounding where that is faster (each estimator
+        states the tolerance), or may come from another algorithm (with a stated bound); None leaves it. Without any, ``"equivalent"``.
     """
     if n_threads is not None and (not isinstance(n_threads, int) or n_threads < 1):
         raise ValueError(f"n_threads must be a positive int or None, got {n_threads!r}")

@@ -6,13 +6,14 @@ from sklearn.base import _fit_context
 from sklearn.linear_model import _cd_fast
 from sklearn.linear_model._logistic import _LOGISTIC_SOLVER_CONVERGENCE_MSG
 from sklearn.preprocessing._data import _handle_zeros_in_scale, _is_constant_feature
+from sklearn.utils._param_validation import Interval
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight
 
 __all__ = [
-    "LOGISTIC_ADVICE", "NOT_CONVERGED", "USE_RIDGE", "begin_partial_fit", "check_optimize_result",
+    "LOGISTIC_ADVICE", "NOT_CONVERGED", "USE_RIDGE", "Interval", "begin_partial_fit", "check_optimize_result",
     "check_sample_weight", "fit_context", "handle_zeros_in_scale", "is_constant_feature", "output_config",
 ]  # fmt: skip
 

@@ -88,6 +88,7 @@ class Session:
         """A run has ended: what it left is written before anybody can change it."""
         if self._disk is not None:
             self._disk.flush()
+            self._disk.store.refresh()  # what was of use is noted in the index
 
     def holds(self, value: Any) -> bool:
         """Whether an object is kept: whoever hands it to a user makes a copy."""

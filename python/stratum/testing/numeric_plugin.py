@@ -15,14 +15,18 @@ import sklearn.metrics
 
 import stratum.native
 from stratum import _core
-from stratum.native import metrics
+from stratum.native import decomposition, metrics
 
 PACKAGES = {
+    "sklearn.decomposition": ("PCA", "TruncatedSVD"),
     "sklearn.impute": ("SimpleImputer",),
     "sklearn.linear_model": ("ElasticNet", "Lasso", "LinearRegression", "LogisticRegression", "Ridge"),
     "sklearn.naive_bayes": ("MultinomialNB",),
     "sklearn.preprocessing": ("MinMaxScaler", "PolynomialFeatures", "RobustScaler", "StandardScaler"),
 }
+
+# Sizes below which the original is as fast: the tests' are, and are to be ours all the same.
+SIZES = {"FEW_ROWS": 1, "MANY": 1, "VERY_TALL": 2, "NARROW": 512, "MANY_DENSE": 1}
 
 _fits = [0]
 _declined = [0]
@@ -54,6 +58,8 @@ def pytest_configure(config: Any) -> None:
             cls.fit = _counting(cls.fit, _fits)
             cls._declined = _counting(cls._declined, _declined)
             setattr(module, name, cls)
+    for name, value in SIZES.items():
+        setattr(decomposition, name, value)
     for name in ("metric_pairs", "metric_picked", "metric_ranking", "metric_residuals"):
         setattr(_core, name, _counting_calls(getattr(_core, name)))
     for name in metrics.__all__:
