@@ -122,7 +122,7 @@ typedef struct st_run_stats {
     uint64_t recomputed; /* executed again because their value had been freed */
     uint64_t recalled;   /* loaded instead of computed */
     double recall_seconds;
-    double seconds;      /* spent inside nodes, over all threads */
+    double seconds; /* spent inside nodes, over all threads */
 } st_run_stats;
 ST_API st_run_stats st_run_get_stats(st_run *r);
 /* How often and how long each executed node ran: calls `each` for every one. */

@@ -730,7 +730,8 @@ static void execute(st_run *r, st_task *t, void *worker)
             shared[i] = m->uses[f.node->op->n_out + f.port] > 1 || m->kept || st_node_is_bound(f.node);
         }
     }
-    if (again > r->stats.seconds) again = r->stats.seconds; /* what several inputs share was counted for each */
+    if (again > r->stats.seconds)
+        again = r->stats.seconds; /* what several inputs share was counted for each */
     size_t ready = r->q[Q_GIL].n + r->q[Q_FREE].n;
     e.threads = r->running <= 1 && ready == 0 && r->n_threads ? r->n_threads : 1;
     pthread_mutex_unlock(&r->lock);

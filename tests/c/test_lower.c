@@ -415,7 +415,7 @@ static void estimators(void)
                 "%3 = fit('fit_transform', %2, %1, None, True, None, None, False, False, False, None, None, "
                 "False)\n");
     CHECK_INT(asked_build, 2);
-    CHECK_INT(st_node_flags(st_attr_as_ref(st_scope_state(s, b)).node), ST_N_CALLER);
+    CHECK_INT(st_node_flags(st_attr_as_ref(st_scope_state(s, b)).node), ST_N_CALLER | ST_N_ONCE);
     st_scope_free(s);
     st_plan_free(p);
     end_graph(g);

@@ -134,7 +134,8 @@ static void broken_entries(void)
     CHECK_INT(run_one(&k, g, top, 0, 0, &ran), 112);
     atomic_store(&k.broken, true);
     CHECK_INT(run_one(&k, g, top, 0, 0, &ran), 112);
-    CHECK_INT(ran, 4);
+    CHECK(ran >=
+          4); /* what one of its readers has read may be gone when the other finds that it has to compute */
     /* Only the top is lost: its inputs are loaded. */
     atomic_store(&k.broken, false);
     st_cache_clear(k.cache);

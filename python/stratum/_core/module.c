@@ -1234,11 +1234,11 @@ static PyObject *Run_stats(RunObject *self, PyObject *u)
     (void)u;
     if (!open_run(self)) return NULL;
     st_run_stats s = st_run_get_stats(self->run);
-    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:d,s:d}", "tasks", (unsigned long long)s.tasks, "executed",
-                         (unsigned long long)s.executed, "reused", (unsigned long long)s.reused, "failed",
-                         (unsigned long long)s.failed, "recomputed", (unsigned long long)s.recomputed,
-                         "recalled", (unsigned long long)s.recalled, "recall_seconds", s.recall_seconds,
-                         "seconds", s.seconds);
+    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:d,s:d}", "tasks", (unsigned long long)s.tasks,
+                         "executed", (unsigned long long)s.executed, "reused", (unsigned long long)s.reused,
+                         "failed", (unsigned long long)s.failed, "recomputed",
+                         (unsigned long long)s.recomputed, "recalled", (unsigned long long)s.recalled,
+                         "recall_seconds", s.recall_seconds, "seconds", s.seconds);
 }
 
 typedef struct profile {
@@ -1419,10 +1419,11 @@ PyMODINIT_FUNC PyInit__core(void)
     struct {
         const char *name;
         PyTypeObject *type;
-    } types[] = {{"Graph", &Graph_Type},   {"Ref", &Ref_Type},   {"Expr", &Expr_Type},   {"Leaf", &Leaf_Type},
-                 {"Failed", &Failed_Type}, {"Plan", &Plan_Type}, {"Scope", &Scope_Type}, {"CV", &CV_Type},
-                 {"Run", &Run_Type},       {"Exec", &Exec_Type}, {"Front", &Front_Type},
-                 {"Recall", &Recall_Type}, {"Store", &Store_Type}};
+    } types[] = {{"Graph", &Graph_Type}, {"Ref", &Ref_Type},       {"Expr", &Expr_Type},
+                 {"Leaf", &Leaf_Type},   {"Failed", &Failed_Type}, {"Plan", &Plan_Type},
+                 {"Scope", &Scope_Type}, {"CV", &CV_Type},         {"Run", &Run_Type},
+                 {"Exec", &Exec_Type},   {"Front", &Front_Type},   {"Recall", &Recall_Type},
+                 {"Store", &Store_Type}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (PyType_Ready(types[i].type) < 0 ||
             PyModule_AddObjectRef(m, types[i].name, (PyObject *)types[i].type) < 0) {

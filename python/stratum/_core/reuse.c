@@ -101,7 +101,8 @@ static int recall_load(void *ud, st_node *n, uint32_t port, st_value **out)
     PyObject *found = ref ? PyObject_CallOneArg(self->load, ref) : NULL; /* (value,) or None */
     if (found && PyTuple_CheckExact(found) && PyTuple_GET_SIZE(found) == 1)
         *out = core_value(NULL, PyTuple_GET_ITEM(found, 0), Py_False);
-    if (PyErr_Occurred()) PyErr_WriteUnraisable(self->load); /* the node is computed; but it is a fault of ours */
+    if (PyErr_Occurred())
+        PyErr_WriteUnraisable(self->load); /* the node is computed; but it is a fault of ours */
     Py_XDECREF(found);
     Py_XDECREF(ref);
     core_drain();
@@ -148,8 +149,8 @@ static PyObject *Recall_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
     GraphObject *g;
     PyObject *settings, *load, *offer;
     Py_ssize_t max_bytes;
-    if (!PyArg_ParseTupleAndKeywords(args, kwds, "O!SnOO", names, &Graph_Type, &g, &settings, &max_bytes, &load,
-                                     &offer))
+    if (!PyArg_ParseTupleAndKeywords(args, kwds, "O!SnOO", names, &Graph_Type, &g, &settings, &max_bytes,
+                                     &load, &offer))
         return NULL;
     if (max_bytes < 0) return PyErr_Format(PyExc_ValueError, "max_bytes must not be negative");
     RecallObject *self = (RecallObject *)type->tp_alloc(type, 0);
@@ -285,7 +286,8 @@ static PyObject *Recall_put(RecallObject *self, PyObject *args)
 static PyObject *Recall_limit(RecallObject *self, PyObject *arg)
 {
     Py_ssize_t n = PyLong_AsSsize_t(arg);
-    if (n < 0) return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "a limit must not be negative");
+    if (n < 0)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "a limit must not be negative");
     st_cache_set_limit(self->cache, (size_t)n);
     core_drain();
     Py_RETURN_NONE;
@@ -313,7 +315,8 @@ static PyObject *Recall_stats(RecallObject *self, PyObject *unused)
 static PyMethodDef Recall_methods[] = {
     {"set_settings", (PyCFunction)Recall_set_settings, METH_O, "What results depend on besides the nodes."},
     {"set_worth", (PyCFunction)Recall_set_worth, METH_O, "Seconds below which nothing is offered."},
-    {"set_store", (PyCFunction)Recall_set_store, METH_O, "Where else to look; None: nowhere. Not during a run."},
+    {"set_store", (PyCFunction)Recall_set_store, METH_O,
+     "Where else to look; None: nowhere. Not during a run."},
     {"key", (PyCFunction)Recall_key, METH_O, "Key of an output (16 bytes)."},
     {"encoding", (PyCFunction)Recall_encoding, METH_O, "What the key stands for."},
     {"get", (PyCFunction)Recall_get, METH_O, "(value,) from memory, or None."},

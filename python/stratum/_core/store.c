@@ -76,14 +76,14 @@ static PyObject *Store_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
         return NULL;
     StoreObject *self = (StoreObject *)type->tp_alloc(type, 0);
     if (self) {
-        st_store_options o = {.max_bytes = max_bytes, .read_only = read_only, .no_sync = !sync, .build = build};
+        st_store_options o = {
+            .max_bytes = max_bytes, .read_only = read_only, .no_sync = !sync, .build = build};
         st_error err = {0};
         const char *dir = PyBytes_AS_STRING(folder);
         int rc;
-        Py_BEGIN_ALLOW_THREADS
-        rc = st_store_open(st_alloc_default(), dir, &o, &self->store, &err);
-        Py_END_ALLOW_THREADS
-        if (rc != ST_OK) {
+        Py_BEGIN_ALLOW_THREADS rc = st_store_open(st_alloc_default(), dir, &o, &self->store, &err);
+        Py_END_ALLOW_THREADS if (rc != ST_OK)
+        {
             self->store = NULL;
             Py_CLEAR(self);
             core_raise(rc, &err);
@@ -97,10 +97,8 @@ static void Store_dealloc(StoreObject *self)
 {
     st_store *s = self->store;
     self->store = NULL;
-    Py_BEGIN_ALLOW_THREADS
-    if (s) st_store_close(s);
-    Py_END_ALLOW_THREADS
-    Py_TYPE(self)->tp_free((PyObject *)self);
+    Py_BEGIN_ALLOW_THREADS if (s) st_store_close(s);
+    Py_END_ALLOW_THREADS Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
 static int as_key(PyObject *o, st_hash *key)
@@ -120,10 +118,8 @@ static PyObject *Store_refresh(StoreObject *self, PyObject *unused)
     (void)unused;
     st_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = st_store_refresh(self->store, &err);
-    Py_END_ALLOW_THREADS
-    return rc == ST_OK ? Py_NewRef(Py_None) : core_raise(rc, &err);
+    Py_BEGIN_ALLOW_THREADS rc = st_store_refresh(self->store, &err);
+    Py_END_ALLOW_THREADS return rc == ST_OK ? Py_NewRef(Py_None) : core_raise(rc, &err);
 }
 
 static PyObject *Store_knows(StoreObject *self, PyObject *arg)
@@ -142,10 +138,9 @@ static PyObject *Store_get(StoreObject *self, PyObject *args)
     st_blob *b = NULL;
     st_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = st_store_get(self->store, key, PyBytes_AS_STRING(enc), (size_t)PyBytes_GET_SIZE(enc), &b, &err);
-    Py_END_ALLOW_THREADS
-    if (rc == ST_ENOTFOUND) Py_RETURN_NONE;
+    Py_BEGIN_ALLOW_THREADS rc =
+        st_store_get(self->store, key, PyBytes_AS_STRING(enc), (size_t)PyBytes_GET_SIZE(enc), &b, &err);
+    Py_END_ALLOW_THREADS if (rc == ST_ENOTFOUND) Py_RETURN_NONE;
     if (rc != ST_OK) return core_raise(rc, &err);
     BlobObject *blob = PyObject_New(BlobObject, &Blob_Type);
     if (!blob) {
@@ -166,7 +161,8 @@ static PyObject *Store_get(StoreObject *self, PyObject *args)
         PyList_SET_ITEM(parts, (Py_ssize_t)i, (PyObject *)p);
     }
     PyObject *out =
-        parts ? Py_BuildValue("NdIO", parts, b->seconds, (unsigned)b->kind, b->own ? Py_True : Py_False) : NULL;
+        parts ? Py_BuildValue("NdIO", parts, b->seconds, (unsigned)b->kind, b->own ? Py_True : Py_False)
+              : NULL;
     Py_DECREF(blob);
     return out;
 }
@@ -190,7 +186,8 @@ static PyObject *Store_put(StoreObject *self, PyObject *args)
     int rc = ST_ENOMEM;
     if (views && parts) {
         for (; made < n; made++) {
-            if (PyObject_GetBuffer(PySequence_Fast_GET_ITEM(fast, made), &views[made], PyBUF_SIMPLE) < 0) break;
+            if (PyObject_GetBuffer(PySequence_Fast_GET_ITEM(fast, made), &views[made], PyBUF_SIMPLE) < 0)
+                break;
             parts[made] = (st_part){views[made].buf, (size_t)views[made].len};
         }
         if (made == n) {
@@ -202,8 +199,7 @@ static PyObject *Store_put(StoreObject *self, PyObject *args)
                                   .kind = kind,
                                   .n_parts = (size_t)n,
                                   .parts = parts};
-            Py_BEGIN_ALLOW_THREADS
-            rc = st_store_put(self->store, &item, &err);
+            Py_BEGIN_ALLOW_THREADS rc = st_store_put(self->store, &item, &err);
             Py_END_ALLOW_THREADS
         }
     }
@@ -222,10 +218,8 @@ static PyObject *Store_remove(StoreObject *self, PyObject *arg)
     st_error err = {0};
     if (as_key(arg, &key) < 0) return NULL;
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = st_store_remove(self->store, key, &err);
-    Py_END_ALLOW_THREADS
-    if (rc == ST_OK || rc == ST_ENOTFOUND) return PyBool_FromLong(rc == ST_OK);
+    Py_BEGIN_ALLOW_THREADS rc = st_store_remove(self->store, key, &err);
+    Py_END_ALLOW_THREADS if (rc == ST_OK || rc == ST_ENOTFOUND) return PyBool_FromLong(rc == ST_OK);
     return core_raise(rc, &err);
 }
 
@@ -235,8 +229,7 @@ static void release_claim(ClaimObject *self)
 {
     st_claim *c = self->claim;
     self->claim = NULL;
-    Py_BEGIN_ALLOW_THREADS
-    if (c) st_store_unclaim(c);
+    Py_BEGIN_ALLOW_THREADS if (c) st_store_unclaim(c);
     Py_END_ALLOW_THREADS
 }
 
@@ -278,10 +271,8 @@ static PyObject *Store_claim(StoreObject *self, PyObject *args)
     c->store = (StoreObject *)Py_NewRef(self);
     st_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = st_store_claim(self->store, key, wait_ms, &c->claim, &err);
-    Py_END_ALLOW_THREADS
-    if (rc == ST_OK) return (PyObject *)c;
+    Py_BEGIN_ALLOW_THREADS rc = st_store_claim(self->store, key, wait_ms, &c->claim, &err);
+    Py_END_ALLOW_THREADS if (rc == ST_OK) return (PyObject *)c;
     c->claim = NULL;
     Py_DECREF(c);
     if (rc == ST_ELIMIT) Py_RETURN_NONE;
@@ -293,8 +284,8 @@ static PyObject *Store_claim(StoreObject *self, PyObject *args)
 static PyObject *as_dict(const st_store_info *info)
 {
     PyObject *key = key_bytes(info->key);
-    return key ? Py_BuildValue("{s:N,s:s,s:d,s:K,s:K,s:L,s:L,s:I}", "key", key, "label", info->label, "seconds",
-                               info->seconds, "bytes", (unsigned long long)info->bytes, "hits",
+    return key ? Py_BuildValue("{s:N,s:s,s:d,s:K,s:K,s:L,s:L,s:I}", "key", key, "label", info->label,
+                               "seconds", info->seconds, "bytes", (unsigned long long)info->bytes, "hits",
                                (unsigned long long)info->hits, "created", (long long)info->created, "used",
                                (long long)info->used, "kind", (unsigned)info->kind)
                : NULL;
@@ -344,12 +335,10 @@ static PyObject *Store_stats(StoreObject *self, PyObject *unused)
     st_store_stats s = {0};
     st_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = st_store_get_stats(self->store, &s, &err);
-    Py_END_ALLOW_THREADS
-    if (rc != ST_OK) return core_raise(rc, &err);
-    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:d}", "entries", (unsigned long long)s.entries, "bytes",
-                         (unsigned long long)s.bytes, "hits", (unsigned long long)s.hits, "misses",
+    Py_BEGIN_ALLOW_THREADS rc = st_store_get_stats(self->store, &s, &err);
+    Py_END_ALLOW_THREADS if (rc != ST_OK) return core_raise(rc, &err);
+    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:d}", "entries", (unsigned long long)s.entries,
+                         "bytes", (unsigned long long)s.bytes, "hits", (unsigned long long)s.hits, "misses",
                          (unsigned long long)s.misses, "puts", (unsigned long long)s.puts, "damaged",
                          (unsigned long long)s.damaged, "removed", (unsigned long long)s.removed,
                          "seconds_saved", s.seconds_saved);
@@ -362,10 +351,8 @@ static PyObject *Store_gc(StoreObject *self, PyObject *arg)
     uint64_t freed = 0;
     st_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = st_store_gc(self->store, max_bytes, &freed, &err);
-    Py_END_ALLOW_THREADS
-    return rc == ST_OK ? PyLong_FromUnsignedLongLong(freed) : core_raise(rc, &err);
+    Py_BEGIN_ALLOW_THREADS rc = st_store_gc(self->store, max_bytes, &freed, &err);
+    Py_END_ALLOW_THREADS return rc == ST_OK ? PyLong_FromUnsignedLongLong(freed) : core_raise(rc, &err);
 }
 
 static void append_damage(void *ud, const st_store_info *info, const char *why)
@@ -393,15 +380,14 @@ static PyObject *Store_clear(StoreObject *self, PyObject *unused)
     (void)unused;
     st_error err = {0};
     int rc;
-    Py_BEGIN_ALLOW_THREADS
-    rc = st_store_clear(self->store, &err);
-    Py_END_ALLOW_THREADS
-    return rc == ST_OK ? Py_NewRef(Py_None) : core_raise(rc, &err);
+    Py_BEGIN_ALLOW_THREADS rc = st_store_clear(self->store, &err);
+    Py_END_ALLOW_THREADS return rc == ST_OK ? Py_NewRef(Py_None) : core_raise(rc, &err);
 }
 
 static PyObject *Store_get_text(StoreObject *self, void *what)
 {
-    const char *s = *(const char *)what == 'f' ? st_store_folder(self->store) : st_store_index_kind(self->store);
+    const char *s =
+        *(const char *)what == 'f' ? st_store_folder(self->store) : st_store_index_kind(self->store);
     return *(const char *)what == 'f' ? PyUnicode_DecodeFSDefault(s) : PyUnicode_FromString(s);
 }
 
@@ -414,15 +400,18 @@ static PyObject *Store_get_flag(StoreObject *self, void *what)
 static PyMethodDef Store_methods[] = {
     {"refresh", (PyCFunction)Store_refresh, METH_NOARGS, "See what other processes added and removed."},
     {"knows", (PyCFunction)Store_knows, METH_O, "Whether the index has a key."},
-    {"get", (PyCFunction)Store_get, METH_VARARGS, "get(key, encoding): (parts, seconds, kind, own), or None."},
+    {"get", (PyCFunction)Store_get, METH_VARARGS,
+     "get(key, encoding): (parts, seconds, kind, own), or None."},
     {"put", (PyCFunction)Store_put, METH_VARARGS, "put(key, encoding, label, seconds, kind, parts)"},
     {"remove", (PyCFunction)Store_remove, METH_O, "Take an entry out; whether there was one."},
-    {"claim", (PyCFunction)Store_claim, METH_VARARGS, "claim(key, wait_ms): the right to compute it, or None."},
+    {"claim", (PyCFunction)Store_claim, METH_VARARGS,
+     "claim(key, wait_ms): the right to compute it, or None."},
     {"entries", (PyCFunction)Store_entries, METH_VARARGS, "entries(prefix=''): a dict for each entry."},
     {"encoding", (PyCFunction)Store_encoding, METH_O, "What a key stands for, or None."},
     {"stats", (PyCFunction)Store_stats, METH_NOARGS, "Counters."},
     {"gc", (PyCFunction)Store_gc, METH_O, "Shrink to so many bytes; how many were freed."},
-    {"verify", (PyCFunction)Store_verify, METH_NOARGS, "Read everything; [(entry, why)] of what was damaged."},
+    {"verify", (PyCFunction)Store_verify, METH_NOARGS,
+     "Read everything; [(entry, why)] of what was damaged."},
     {"clear", (PyCFunction)Store_clear, METH_NOARGS, "Take everything out."},
     {NULL, NULL, 0, NULL}};
 static PyGetSetDef Store_getset[] = {
@@ -444,5 +433,6 @@ PyTypeObject Store_Type = {
 
 int core_ready_store(void)
 {
-    return PyType_Ready(&Blob_Type) < 0 || PyType_Ready(&Part_Type) < 0 || PyType_Ready(&Claim_Type) < 0 ? -1 : 0;
+    return PyType_Ready(&Blob_Type) < 0 || PyType_Ready(&Part_Type) < 0 || PyType_Ready(&Claim_Type) < 0 ? -1
+                                                                                                         : 0;
 }
