@@ -20,7 +20,7 @@ def keeps_everything(monkeypatch):
     """An engine of its own that keeps whatever may be kept, however cheap."""
     monkeypatch.setattr(engines, "_engine", None)
     calls.clear()
-    with stratum.config_context(reuse_seconds=0):
+    with stratum.config_context(reuse="memory", reuse_seconds=0):
         yield
 
 

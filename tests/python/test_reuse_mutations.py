@@ -106,7 +106,7 @@ def table():
 def kept(monkeypatch, tmp_path):
     monkeypatch.setattr(engines, "_engine", None)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with stratum.config_context(reuse_seconds=0):
+    with stratum.config_context(reuse="memory", reuse_seconds=0):
         yield
     sys.modules.pop("reuse_helper", None)
 

@@ -30,15 +30,6 @@ def own_data():
     _data_of_test += 1000
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_kept():
-    """What is counted here is what one run computes."""
-    import stratum
-
-    with stratum.config_context(reuse="off"):
-        yield
-
-
 def table(n=60, seed=0):
     seed += _data_of_test
     rng = np.random.default_rng(seed)

@@ -40,7 +40,7 @@ def mode() -> str:
     """"off", "memory" or "disk": what the options ask for."""
     chosen = _config.option("reuse")
     if chosen is None:
-        return "disk" if _config.option("store") is not None else "memory"
+        return "disk" if _config.option("store") is not None else "off"
     return str(chosen)
 
 
