@@ -113,15 +113,6 @@ static int strip(size_t at, size_t all, size_t most)
             EACH(i, N) sum[i] = in[i];                                                                       \
             SCATTER(T, V, N)                                                                                 \
         }                                                                                                    \
-    }                                                                                                        \
-    ST_INLINE void twice_##S##N(const st_csr *m, size_t from, size_t to, const T *q, size_t ld, T *z)        \
-    {                                                                                                        \
-        const T *data = m->data;                                                                             \
-        size_t limit = (size_t)m->indptr[to];                                                                \
-        for (size_t r = from; r < to; r++) {                                                                 \
-            GATHER(T, V, N)                                                                                  \
-            SCATTER(T, V, N)                                                                                 \
-        }                                                                                                    \
     }
 
 #define STRIPS(S, T, V)                                                                                      \
@@ -164,17 +155,34 @@ static int strip(size_t at, size_t all, size_t most)
 STRIPS(d, double, st_v8)
 STRIPS(f, float, st_f8)
 
+#define TWICE(N)                                                                                             \
+    ST_INLINE void twice_##N(const st_csr *m, size_t from, size_t to, const double *q, size_t ld, double *z) \
+    {                                                                                                        \
+        const double *data = m->data;                                                                        \
+        size_t limit = (size_t)m->indptr[to];                                                                \
+        for (size_t r = from; r < to; r++) {                                                                 \
+            GATHER(double, st_v8, N)                                                                         \
+            SCATTER(double, st_v8, N)                                                                        \
+        }                                                                                                    \
+    }
+
+TWICE(1)
+TWICE(2)
+TWICE(3)
+TWICE(4)
+TWICE(5)
+
 ST_CLONES static void rows_twice(const st_csr *m, size_t from, size_t to, const double *q, size_t ld,
                                  double *z)
 {
     for (size_t c = 0; c < ld;) {
         int n = strip(c / 8, ld / 8, MOST);
         switch (n) {
-        case 1: twice_d1(m, from, to, q + c, ld, z + c); break;
-        case 2: twice_d2(m, from, to, q + c, ld, z + c); break;
-        case 3: twice_d3(m, from, to, q + c, ld, z + c); break;
-        case 4: twice_d4(m, from, to, q + c, ld, z + c); break;
-        default: twice_d5(m, from, to, q + c, ld, z + c);
+        case 1: twice_1(m, from, to, q + c, ld, z + c); break;
+        case 2: twice_2(m, from, to, q + c, ld, z + c); break;
+        case 3: twice_3(m, from, to, q + c, ld, z + c); break;
+        case 4: twice_4(m, from, to, q + c, ld, z + c); break;
+        default: twice_5(m, from, to, q + c, ld, z + c);
         }
         c += 8 * (size_t)n;
     }
