@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import boosting, harness, nodes, predict, report, ridge, scripts, sklearn_search, small, uk_housing
+from . import boosting, harness, nodes, predict, report, reuse, ridge, scripts, sklearn_search, small, uk_housing
 
 TABLES = {
     table.NAME: table
-    for table in (uk_housing, sklearn_search, boosting, ridge, small, nodes, predict, scripts)
+    for table in (uk_housing, reuse, sklearn_search, boosting, ridge, small, nodes, predict, scripts)
 }
 
 
