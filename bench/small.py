@@ -64,7 +64,8 @@ def through_data_ops(library: Any, model: str, X: Any, y: Any, penalties: list[f
     from sklearn.preprocessing import StandardScaler
 
     features, target = library.X(X), library.y(y)
-    penalty = library.choose_from(penalties, name="penalty")
+    # (a range: of a choice from a thousand values skrub's own grid takes over a minute to make)
+    penalty = library.choose_float(penalties[0], penalties[-1], log=True, n_steps=len(penalties), name="penalty")
     predicted = features.skb.apply(StandardScaler()).skb.apply(model_of(model, penalty), y=target)
     search = predicted.skb.make_grid_search(fitted=True, cv=N_FOLDS)
     assert len(search.results_) == len(penalties)
