@@ -291,3 +291,16 @@ def test_random_names_are_not_kept():
         np.testing.assert_array_equal(
             found.best_learner_.predict({"data": table()}), without(op).best_learner_.predict({"data": table()})
         )
+
+
+def test_code_that_nobody_can_see_runs_again():
+    import ctypes
+
+    absolute = ctypes.CDLL(None).labs  # compiled, and no library's that is known
+
+    def step(frame):
+        return frame * absolute(-2)
+
+    for _ in range(2):
+        search(pipeline(table(), step=step))
+        assert [op for op, _, _ in stratum.last_run().profile if op == "fit"]

@@ -113,21 +113,23 @@ def _flags_of(token: Any, *code: Any) -> int:
     """
     if token is not None:
         return _core.N_UNSHARED | (_core.N_ONCE if token[0] == "creation" else 0)
-    return _core.N_ONCE if any(shows(one) for one in code) else 0
+    return _core.N_ONCE if any(is_for_once(one) for one in code) else 0
 
 
-def shows(value: Any, depth: int = 0) -> bool:
-    """Whether code inside a value prints, draws or counts its calls, as far as can be seen; asked once in a batch."""
+def is_for_once(value: Any, depth: int = 0) -> bool:
+    """Whether code inside a value prints, draws, counts its calls, or cannot be seen; asked once in a batch."""
     if isinstance(value, (dict, list, tuple)):
         inside = value.values() if isinstance(value, dict) else value
-        return depth < 5 and any(shows(one, depth + 1) for one in inside)
+        return depth < 5 and any(is_for_once(one, depth + 1) for one in inside)
     if not callable(value) or isinstance(value, (DataOp, BaseEstimator)):
         return False
     known = _shown.get(id(value))
     if known is None:
         module = getattr(value, "__module__", None)
         library = isinstance(module, str) and _encode.is_library_module(module)
-        found = not library and _purity.shown(value) is not None
+        found = not library and (
+            _purity.shown(value) is not None or _purity.classify(value, verdicts).kind == "unknown"
+        )
         known = _shown[id(value)] = (value, found)  # held, so that its id stays its own
     return known[1]
 

@@ -147,7 +147,7 @@ def flags(estimator: Any) -> int:
         bits |= _core.EST_LIBRARY
         if type(estimator).__module__.startswith(_FREE):
             bits |= _core.EST_FREE
-    elif any(sk.shows(code) or purity.classify(code, sk.verdicts).kind == "impure" for code in code_inside(estimator)):
+    elif any(sk.is_for_once(code) or purity.classify(code, sk.verdicts).kind == "impure" for code in code_inside(estimator)):
         bits |= _core.EST_ONCE
     if _talks(estimator):
         bits |= _core.EST_ONCE
