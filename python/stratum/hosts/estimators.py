@@ -156,10 +156,15 @@ def flags(estimator: Any) -> int:
     return bits
 
 
+def _is_set(value: Any) -> bool:
+    """Whether a `verbose` asks for something: whatever is no plain number may."""
+    return bool(value) if isinstance(value, (bool, int, float, np.generic, type(None))) else True
+
+
 def _talks(estimator: Any) -> bool:
     """Whether fitting prints: what is recalled instead would not."""
     params = estimator.get_params(deep=True)
-    if any(value and (name == "verbose" or name.endswith("__verbose")) for name, value in params.items()):
+    if any(name.rpartition("__")[2] == "verbose" and _is_set(value) for name, value in params.items()):
         lightgbm = root_of(estimator) == "lightgbm" and isinstance(params.get("verbose"), int)
         return not (lightgbm and params["verbose"] < 0)
     # LightGBM talks unless it is told not to; only a script that knows nothing of the engine is to hear it again.
