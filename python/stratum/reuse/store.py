@@ -115,7 +115,12 @@ class Disk:
             self._idle.wait_for(lambda: self._left == 0)
 
     def _write_all(self) -> None:
+        """Write what waits. The thread ends where nothing does: a store that rests holds none."""
         while True:
+            with self._lock:
+                if self._left == 0:
+                    self._thread = None
+                    return
             key, encoding, label, seconds, value, size = self._jobs.get()
             try:
                 body, buffers = values.dump(value)
@@ -125,9 +130,8 @@ class Disk:
             except _core.EngineError as why:  # a full disk, ...
                 self.refuse(str(why))
                 self._warn(f"nothing more is written to the store in {self.where}: {why}")
-            except BaseException as error:
+            except BaseException as error:  # whatever a class says when it is pickled: `refused` tells
                 self.refuse(f"{type(error).__name__}: {error}")
-                raise
             else:
                 with self._lock:
                     self.written += 1
