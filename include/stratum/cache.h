@@ -35,8 +35,13 @@ ST_API st_value *st_cache_get(st_cache *c, st_hash key, const void *enc, size_t 
  * have to go for it, or larger than the cache.  An entry with an equal key is replaced. */
 ST_API int st_cache_put(st_cache *c, st_hash key, const void *enc, size_t enc_len, st_value *v, size_t bytes,
                         double seconds) ST_USE;
-/* Shrinks at once if need be. */
-ST_API void st_cache_set_limit(st_cache *c, size_t max_bytes);
+/* What is kept takes `max_bytes` at most, and, once st_cache_fit was called, no more than the process leaves,
+ * or `floor` if that is more.  Shrinks at once if need be. */
+ST_API void st_cache_set_limit(st_cache *c, size_t max_bytes, size_t floor);
+/* The process takes `resident` bytes now, what is kept included.  From now on the cache has half of what this
+ * is below the most that the process has taken without it: what is kept adds nothing to a peak but its floor.
+ * (Half: what runs between two calls needs room too.)  Shrinks at once if need be. */
+ST_API void st_cache_fit(st_cache *c, size_t resident);
 ST_API void st_cache_clear(st_cache *c);
 ST_API st_cache_stats st_cache_get_stats(st_cache *c);
 

@@ -295,10 +295,10 @@ def set_config(*args: Any, **options: Any) -> None:
         reuse : {'off', 'memory', 'disk'} or None, default=None
             What becomes of results when a run has ended: nothing is kept, they are kept in memory
             for later runs of the process, or in a store on disk too, for later processes. None is
-            'disk' where a store is named, and 'off' elsewhere: what is kept in memory adds to the
-            peak of the run that makes it.
+            'disk' where a store is named, and 'memory' elsewhere.
         reuse_bytes : int or None, default=None
-            Bytes that kept results may take in memory; None for a tenth of the machine's memory.
+            Bytes that kept results may take in memory. None for a tenth of the machine's memory,
+            of which no more than 64 MiB may add to what the process takes without them.
         reuse_seconds : float, default=0.005
             What takes less to compute, in seconds, with all that comes before it, is not kept.
         store : path or None, default=None

@@ -30,6 +30,8 @@ struct st_cache {
     size_t cap, graves;
     ST_VEC(entry *) heap;
     double clock;
+    size_t limit, floor; /* as set; stats.max_bytes is what holds now */
+    size_t own, peak;    /* what the process takes without what is kept: when it was last told, and at most */
     st_cache_stats stats;
 };
 
@@ -148,7 +150,7 @@ int st_cache_new(const st_alloc *a, size_t max_bytes, st_cache **out)
         return ST_ESYSTEM;
     }
     c->a = a;
-    c->stats.max_bytes = max_bytes;
+    c->stats.max_bytes = c->limit = c->floor = max_bytes;
     *out = c;
     return ST_OK;
 }
@@ -236,12 +238,33 @@ int st_cache_put(st_cache *c, st_hash key, const void *enc, size_t enc_len, st_v
     return rc;
 }
 
-void st_cache_set_limit(st_cache *c, size_t max_bytes)
+/* The limit that holds now. */
+static void fit(st_cache *c, entry **gone)
+{
+    size_t room = (c->peak - c->own) / 2;
+    if (room < c->floor) room = c->floor;
+    c->stats.max_bytes = room < c->limit ? room : c->limit;
+    shrink(c, c->stats.max_bytes, gone);
+}
+
+void st_cache_set_limit(st_cache *c, size_t max_bytes, size_t floor)
 {
     entry *gone = NULL;
     pthread_mutex_lock(&c->lock);
-    c->stats.max_bytes = max_bytes;
-    shrink(c, max_bytes, &gone);
+    c->limit = max_bytes;
+    c->floor = floor;
+    fit(c, &gone);
+    pthread_mutex_unlock(&c->lock);
+    free_all(c, gone);
+}
+
+void st_cache_fit(st_cache *c, size_t resident)
+{
+    entry *gone = NULL;
+    pthread_mutex_lock(&c->lock);
+    c->own = resident > c->stats.bytes ? resident - c->stats.bytes : 0;
+    if (c->own > c->peak) c->peak = c->own;
+    fit(c, &gone);
     pthread_mutex_unlock(&c->lock);
     free_all(c, gone);
 }

@@ -77,7 +77,7 @@ static void what_goes_first(void)
     st_cache_stats s = st_cache_get_stats(c);
     CHECK_INT(s.refused, 2);
     CHECK(s.bytes <= 10000 && s.evicted > 0);
-    st_cache_set_limit(c, 0);
+    st_cache_set_limit(c, 0, 0);
     CHECK_INT(st_cache_get_stats(c).entries, 0);
     CHECK_INT(put(c, 1, 0, 1), ST_ELIMIT);
     st_cache_free(c);
@@ -94,6 +94,35 @@ static void ages(void)
     st_cache_free(c);
 }
 
+/* Beyond its floor the cache takes only half of what the process leaves below its own peak. */
+static void fits_below_the_peak(void)
+{
+    st_cache *c = new_cache(0);
+    st_cache_fit(c, 100000); /* the process's peak before there was a cache */
+    st_cache_set_limit(c, 1000000, 5000);
+    CHECK_INT(st_cache_get_stats(c).max_bytes, 5000);
+    st_cache_fit(c, 40000);
+    CHECK_INT(st_cache_get_stats(c).max_bytes, 30000);
+    for (uint64_t k = 0; k < 40; k++)
+        (void)!put(c, k, 900, 1.0);
+    size_t kept = st_cache_get_stats(c).bytes;
+    CHECK(kept > 28000 && kept <= 30000);
+    st_cache_fit(c, 40000 + kept); /* what is kept is not the process's own */
+    CHECK_INT(st_cache_get_stats(c).max_bytes, 30000);
+    CHECK_INT(st_cache_get_stats(c).bytes, kept);
+    st_cache_fit(c, 92000 + kept); /* it grows: what is kept makes room */
+    CHECK_INT(st_cache_get_stats(c).max_bytes, 5000);
+    kept = st_cache_get_stats(c).bytes;
+    CHECK(kept > 3000 && kept <= 5000);
+    st_cache_fit(c, 300000 + kept); /* a new peak */
+    st_cache_fit(c, 0);
+    CHECK_INT(st_cache_get_stats(c).max_bytes, 150000);
+    st_cache_set_limit(c, 2000, 5000); /* the limit is above the floor */
+    CHECK_INT(st_cache_get_stats(c).max_bytes, 2000);
+    CHECK(st_cache_get_stats(c).bytes <= 2000);
+    st_cache_free(c);
+}
+
 static void *work(void *arg)
 {
     st_cache *c = arg;
@@ -103,7 +132,7 @@ static void *work(void *arg)
             int rc = put(c, k, 200, (double)(k % 10));
             CHECK(rc == ST_OK || rc == ST_ELIMIT);
         }
-        if (i % 1000 == 999) st_cache_set_limit(c, 20000 + 1000 * (i % 3000));
+        if (i % 1000 == 999) st_cache_set_limit(c, 20000 + 1000 * (i % 3000), 20000);
     }
     return NULL;
 }
@@ -142,6 +171,7 @@ int main(void)
     RUN(round_trip);
     RUN(what_goes_first);
     RUN(ages);
+    RUN(fits_below_the_peak);
     RUN(threads);
     RUN(without_memory);
     return 0;

@@ -68,6 +68,8 @@ class SideProcess:
             environment[name] = "1"
         environment["STRATUM_PROGRESS"] = "0"
         environment["STRATUM_EXACTNESS"] = "identical"
+        # Everything that may be kept is: a recipe runs several searches and evaluations of one graph.
+        environment["STRATUM_REUSE"], environment["STRATUM_REUSE_SECONDS"] = "memory", "0"
         if self.faulty and environment.get("STRATUM_FAULTS"):
             # A build of stratum whose C library has the planted faults compiled in.
             paths = [environment["STRATUM_FAULTS"], environment.get("PYTHONPATH", "")]

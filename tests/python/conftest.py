@@ -7,6 +7,10 @@ import pytest
 # What is compared here is compared bit for bit; tests of kernels that round otherwise say so.
 os.environ.setdefault("STRATUM_EXACTNESS", "identical")
 
+# Calls are counted here, and what is kept for the next run depends on how long it took: tests of reuse say what is
+# kept, the differential harness keeps everything.
+os.environ.setdefault("STRATUM_REUSE_SECONDS", "3600")
+
 
 @pytest.fixture
 def no_evaluator(monkeypatch):

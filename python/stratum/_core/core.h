@@ -164,6 +164,9 @@ bool core_interrupted(void);
 /* What a run recalls; the caller holds `recall` (a Recall) for as long as the run. */
 void core_set_recall(st_run *r, PyObject *recall);
 
+/* Tell a Recall (NULL is fine) what the process takes: what is kept shrinks to the room that there is. */
+void core_fit_recall(PyObject *recall);
+
 /* -- store.c ------------------------------------------------------------------------------- */
 
 /* Make the types that Store answers with ready; -1 with an exception. */

@@ -1113,17 +1113,17 @@ static PyObject *Run_worker(RunObject *self, PyObject *name)
  * at 1,322 MiB without this and at 1,049 with it, in the same time. */
 #define GIVE_BACK_NS 200000000LL
 
-static void give_back(int64_t *last)
+static void give_back(RunObject *self)
 {
-#ifdef __GLIBC__
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     int64_t now = (int64_t)t.tv_sec * 1000000000LL + t.tv_nsec;
-    if (now - *last > GIVE_BACK_NS) malloc_trim(0);
-    if (now - *last > GIVE_BACK_NS) *last = now;
-#else
-    (void)last;
+    if (now - self->gave_back <= GIVE_BACK_NS) return;
+    self->gave_back = now;
+#ifdef __GLIBC__
+    malloc_trim(0);
 #endif
+    core_fit_recall(self->recall); /* (what it lets go of is freed when somebody has the GIL, and goes back next time) */
 }
 
 static int run_poll(void *ud)
@@ -1133,7 +1133,7 @@ static int run_poll(void *ud)
     core_drain();
     int stop = PyErr_CheckSignals() < 0;
     core_leave();
-    give_back(&self->gave_back);
+    give_back(self);
     return stop;
 }
 

@@ -141,6 +141,36 @@ void core_set_recall(st_run *r, PyObject *recall)
     st_run_set_recall(r, &c);
 }
 
+/* -- Memory -------------------------------------------------------------------------------- */
+
+#ifdef __linux__
+/* A line of /proc/self/status, in bytes; 0: it is not there. */
+static size_t status(const char *name)
+{
+    char line[256];
+    unsigned long long kib = 0;
+    size_t k = strlen(name);
+    FILE *f = fopen("/proc/self/status", "r");
+    if (!f) return 0;
+    while (!kib && fgets(line, sizeof line, f))
+        if (strncmp(line, name, k) == 0) kib = strtoull(line + k, NULL, 10);
+    fclose(f);
+    return (size_t)kib * 1024;
+}
+#else
+static size_t status(const char *name)
+{
+    (void)name;
+    return 0;
+}
+#endif
+
+void core_fit_recall(PyObject *recall)
+{
+    RecallObject *self = (RecallObject *)recall;
+    if (self && self->cache) st_cache_fit(self->cache, status("VmRSS:"));
+}
+
 /* -- The Python type ----------------------------------------------------------------------- */
 
 static PyObject *Recall_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
@@ -165,6 +195,7 @@ static PyObject *Recall_new(PyTypeObject *type, PyObject *args, PyObject *kwds)
         Py_DECREF(self);
         return core_raise(rc, NULL);
     }
+    st_cache_fit(self->cache, status("VmHWM:"));
     return (PyObject *)self;
 }
 
@@ -283,12 +314,13 @@ static PyObject *Recall_put(RecallObject *self, PyObject *args)
     return PyBool_FromLong(rc == ST_OK);
 }
 
-static PyObject *Recall_limit(RecallObject *self, PyObject *arg)
+static PyObject *Recall_limit(RecallObject *self, PyObject *args)
 {
-    Py_ssize_t n = PyLong_AsSsize_t(arg);
-    if (n < 0)
-        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "a limit must not be negative");
-    st_cache_set_limit(self->cache, (size_t)n);
+    Py_ssize_t most, floor;
+    if (!PyArg_ParseTuple(args, "nn", &most, &floor)) return NULL;
+    if (most < 0 || floor < 0) return PyErr_Format(PyExc_ValueError, "a limit must not be negative");
+    st_cache_set_limit(self->cache, (size_t)most, (size_t)floor);
+    core_fit_recall((PyObject *)self);
     core_drain();
     Py_RETURN_NONE;
 }
@@ -321,7 +353,8 @@ static PyMethodDef Recall_methods[] = {
     {"encoding", (PyCFunction)Recall_encoding, METH_O, "What the key stands for."},
     {"get", (PyCFunction)Recall_get, METH_O, "(value,) from memory, or None."},
     {"put", (PyCFunction)Recall_put, METH_VARARGS, "put(ref, value, bytes, seconds): whether it is kept."},
-    {"limit", (PyCFunction)Recall_limit, METH_O, "Bytes that may be kept in memory."},
+    {"limit", (PyCFunction)Recall_limit, METH_VARARGS,
+     "limit(most, floor): bytes that may be kept in memory; more than the floor only below the process's peak."},
     {"forget", (PyCFunction)Recall_forget, METH_NOARGS, "Let go of all values in memory."},
     {"stats", (PyCFunction)Recall_stats, METH_NOARGS, "Counters of the memory."},
     {NULL, NULL, 0, NULL}};
