@@ -155,6 +155,7 @@ def run_child(spec: dict[str, Any]) -> dict[str, Any]:
     """Start ``bench.child`` once and read its answer."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("STRATUM")}
     environment["PYTHONUNBUFFERED"] = "1"
+    environment["STRATUM_REUSE"] = "off"  # what is measured is computed; the table of reuse says what it keeps
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "answer.json"
         errors = Path(folder) / "errors.txt"

@@ -27,7 +27,7 @@ def prepare(library: Any, spec: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     """Make the table; returns the function that is measured."""
     workload = importlib.import_module("uk_housing")
     if spec["store"] is not None:
-        library.set_config(store=spec["store"])
+        library.set_config(reuse="disk", store=spec["store"])
     if spec["edited"]:
         plain = workload.model
         workload.model = lambda name, **given: plain(name, **({"alpha": 2.5} if name == "ridge" else {}), **given)

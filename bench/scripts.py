@@ -126,7 +126,8 @@ def _write(place: Path, rows: int) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    """One thread, and nothing of an earlier run."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "STRATUM_REUSE": "off"}
 
 
 def _run(place: Path, *words: str) -> bytes:

@@ -7,6 +7,7 @@ fails: where it cannot be written (a stream closed, detached, of another encodin
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from types import TracebackType
@@ -40,6 +41,18 @@ def _is_terminal(stream: Any) -> bool:
         return False
 
 
+def is_shown(enabled: bool | None) -> bool:
+    """Whether lines for people are written to stderr: `enabled`, or, for None, whether it is a terminal."""
+    return sys.stderr is not None and (_is_terminal(sys.stderr) if enabled is None else enabled)
+
+
+def say(text: str, enabled: bool | None) -> None:
+    """Write one line for people to stderr, where such lines are shown."""
+    if is_shown(enabled):
+        with contextlib.suppress(*_STREAM_ERRORS):
+            sys.stderr.write(text + "\n")
+
+
 class Progress:
     """A line on stderr that appears when a run takes more than a second.
 
@@ -61,9 +74,7 @@ class Progress:
         self._lock = threading.Lock()
         self._bar: _Bar | None = None
         stream = sys.stderr
-        if stream is None or enabled is False:
-            return
-        if enabled is None and not _is_terminal(stream):
+        if not is_shown(enabled):
             return
         try:
             self._bar = _Bar(

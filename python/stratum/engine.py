@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-from . import _config, _core, scripts
+from . import _config, _core, _progress, scripts
 from .capture import encode as _encode
 from .capture import previews
 from .hosts import _skrub_0_11 as sk
@@ -55,6 +55,8 @@ class RunStats:
         Nodes whose value was there already (previews).
     recalled : int
         Nodes whose value was kept from an earlier run or process, and loaded.
+    saved_seconds : float
+        What those would have taken to compute, in seconds, without the time of loading them.
     fallbacks : list of (str, str)
         What skrub's own evaluator did, and why.
     seconds : float
@@ -73,6 +75,7 @@ class RunStats:
     fused: int = 0
     reused: int = 0
     recalled: int = 0
+    saved_seconds: float = 0.0
     recomputed: int = 0
     fallbacks: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
@@ -301,6 +304,7 @@ def _execute(
         together.begin()
     plain: list[searches.Item] = []
     run = workers = limits = None
+    kept_before = session.Counts()
     live: list[searches.Item] = []
     previews.forget_recent()
     engine._handed.clear()
@@ -329,7 +333,9 @@ def _execute(
                 live.append(item)
         yield from failed_early
         if live:
-            run = engine.run = _core.Run(engine.graph, _threads_for(live), engine.reuse.begin())
+            recall = engine.reuse.begin()
+            kept_before = engine.reuse.counts()
+            run = engine.run = _core.Run(engine.graph, _threads_for(live), recall)
             run.demand(roots, root=True)
             limits = threads.begin()
             workers = _Workers(run, _threads_for(live))
@@ -364,12 +370,15 @@ def _execute(
         boosting.forget()
         columns.forget()
         engine.reuse.end()
+        made_of_it = engine.reuse.counts() - kept_before
+        stats.saved_seconds += made_of_it.saved
         engine.said.end()
         warnings.filters[:] = filters
         warnings._filters_mutated_lock_held() if hasattr(warnings, "_filters_mutated_lock_held") else _mutated()
         engine.graph.forget()
         sk.forget()
         stats.seconds = time.perf_counter() - start
+    _say_reuse(stats, made_of_it, engine.reuse.place())
     # skrub's own evaluator, once the engine is free again: inner searches may use it
     for item in plain:
         try:
@@ -416,6 +425,18 @@ def _finish_stats(engine: Engine, run: Any, stats: RunStats, before: dict) -> No
     stats.recomputed += counts["recomputed"]
     stats.node_seconds += counts["seconds"]
     stats.profile += [(ref.op, _origin_text(ref), seconds) for ref, seconds, _ in run.profile()]
+
+
+def _say_reuse(stats: RunStats, made: session.Counts, place: str | None) -> None:
+    """One line about what was reused and kept, where a line of progress would be shown too."""
+    if stats.seconds + stats.saved_seconds < _progress.DELAY_S or not (stats.recalled or made.written):
+        return
+    asked = stats.recalled + stats.nodes_run
+    text = f"reused {stats.recalled} of {asked} nodes ({stats.recalled / max(asked, 1):.0%}), {made.saved:.1f} s saved"
+    text += f"; {made.memory / 2**20:.0f} MiB kept in memory"
+    if place is not None:
+        text += f", {made.written / 2**20:.0f} MiB written to {place}"
+    _progress.say(text, _config.option("progress"))
 
 
 def _origin_text(ref: Any) -> str:

@@ -284,7 +284,8 @@ def test_unmodified_scripts_start_none(tmp_path: Path) -> None:
         pytest.skip("the system does not tell of children")
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
     run = subprocess.run(
-        [sys.executable, "-m", "stratum", "run", "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "stratum", "run", "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")},
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("\n") >= 6 and run.stdout.endswith("none\n"), run.stdout

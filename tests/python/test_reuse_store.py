@@ -16,6 +16,7 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from stratum import cli
 from stratum import engine as engines
+from stratum.capture import previews
 from stratum.reuse import store
 
 
@@ -183,6 +184,56 @@ def test_models_with_functions_of_the_script_stay_here(process, folder):
     disk = store.opened()
     disk.flush()
     assert any("is not a library's" in why or "double" in why for why in disk.refused) or not disk.refused
+
+
+class Calls(list):
+    """What was called, which is no part of what a function means."""
+
+    def __stratum_encode__(self):
+        return b"calls"
+
+
+CALLS = Calls()
+
+
+@stratum.pure
+def with_squares(frame):
+    CALLS.append(len(frame))
+    return frame.assign(aa=frame["a"] ** 2)
+
+
+def test_previews_of_long_calls_are_found_by_other_processes(process, folder, monkeypatch):
+    monkeypatch.setattr(previews, "LONG_CALL_S", -1.0)
+    monkeypatch.setattr(previews, "NOTED_CALL_S", 0.0)
+
+    def build():
+        CALLS.clear()
+        X = skrub.var("data", table())[["a", "b"]].skb.mark_as_X().skb.apply_func(with_squares)
+        built = list(CALLS)
+        return X.skb.preview(), built
+
+    def forget():
+        process()
+        monkeypatch.setattr(previews, "_long_calls", {})
+
+    want, built = build()
+    assert built == [300]
+    forget()
+    found, built = build()
+    assert built == []
+    pd.testing.assert_frame_equal(found, want)
+    found["a"] = 0.0  # the user's own
+    forget()
+    found, built = build()
+    assert built == []
+    pd.testing.assert_frame_equal(found, want)
+    # Looked for in vain often enough, a call is looked for no more, until it takes long again.
+    monkeypatch.setattr(previews, "LONG_CALL_S", 1e9)
+    for row in range(previews._IN_VAIN + 3):
+        assert previews._was_long("with_squares") == (row <= previews._IN_VAIN)
+        CALLS.clear()
+        skrub.var("data", table(seed=10 + row)).skb.apply_func(with_squares)
+        assert CALLS == [300]
 
 
 SCRIPT = """

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import venv
@@ -72,6 +73,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return interpreter
 
 
+CACHE = tempfile.TemporaryDirectory()
+
+
 def _origin(name: str) -> str:
     spec = importlib.util.find_spec(name)
     assert spec is not None and spec.origin is not None
@@ -84,16 +88,18 @@ def environment(**more: str) -> dict[str, str]:
     one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     home = str(Path(_origin("stratum")).parent.parent)
     one["STRATUM_EXACTNESS"] = "identical"
+    one["XDG_CACHE_HOME"] = CACHE.name  # for the store of `run`
     return {**kept, **one, "PYTHONPATH": home, "PYTHONHASHSEED": "0", **more}
 
 
 SIDES = {"plain": [], "run": ["-m", "stratum", "run"], "hook": []}
 
 
-def start(python: Path, side: str, name: str, place: Path) -> tuple[subprocess.Popen, Path]:
+def start(python: Path, side: str, name: str, place: Path, **more: str) -> tuple[subprocess.Popen, Path]:
     folder = place / side / "scripts"
     shutil.copytree(SCRIPTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    more = {"STRATUM": "1"} if side == "hook" else {}
+    if side == "hook":
+        more["STRATUM"] = "1"
     if name in ONE_THREAD:
         more["STRATUM_N_THREADS"] = "1"
     process = subprocess.Popen(
@@ -156,10 +162,23 @@ def test_same_with_and_without(python: Path, name: str, tmp_path: Path) -> None:
     assert said.out or said.err
 
 
+@pytest.mark.parametrize("name", ["data_ops_search", "data_ops_learner", "table_vectorizer"])
+def test_again(python: Path, name: str, tmp_path: Path) -> None:
+    """What the store of the user's cache folder has of an earlier process changes nothing that is seen."""
+    said = []
+    for turn in ("first", "second"):
+        process, folder = start(python, "run", name, tmp_path / turn, STRATUM_REUSE_SECONDS="0")
+        said.append(finish(process, folder, name))
+    assert said[0] == said[1] and said[0].status == 0
+    entries = [path for path in Path(CACHE.name, "stratum", "store").glob("??/*.st")]
+    assert entries
+
+
 # -- The hook and the command -----------------------------------------------------------------------
 
 
 def ask(python: Path, *words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess:
+    more = {"STRATUM_REUSE": "off", **more}  # what was computed before is no matter of these tests
     return subprocess.run(
         [python, *words], cwd=cwd, env=environment(**more), capture_output=True, text=True, timeout=300
     )

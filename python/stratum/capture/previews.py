@@ -120,7 +120,11 @@ _handed_out: dict[int, tuple[weakref.ref, bytes | None]] = {}
 # Names of functions that have a bound preview: only those are looked for before a call's preview runs. With
 # how often looking was in vain since: a pause of the garbage collector makes a quick call look long.
 _long_calls: dict[str, int] = {}
+_given_up: set[str] = set()  # names that a store calls long, and that were looked for in vain here
 _IN_VAIN = 3
+
+# Other processes look for calls that took longer: that costs each of them a hash of the variables.
+NOTED_CALL_S = 0.05
 
 
 class _Origins:
@@ -384,6 +388,47 @@ def _serve_apply(data_op: Any, scope: Any, entry: int) -> tuple[Any] | None:
     return (result,)
 
 
+def _was_long(name: str) -> bool:
+    """Whether a call of that name is worth looking for: one took long, in this process or another."""
+    from ..engine import get_engine
+
+    return name in _long_calls or (name not in _given_up and get_engine().reuse.was_long(name))
+
+
+def _remember_call(data_op: Any, ref: Any, result: Any, seconds: float) -> None:
+    """Keep the preview of a call that took long."""
+    try:
+        private = operators.protect(result)
+    except operators.CannotShare:
+        return
+    _hold(data_op, _Preview(None, _output(ref, private)))
+    name = _name_of_call(data_op._skrub_impl)
+    _long_calls[name] = 0
+    _given_up.discard(name)
+    if seconds >= _config.option("reuse_seconds") and not _has_random_names(private):
+        reuse = _reuse()
+        reuse.keep(ref, private, seconds)
+        if seconds >= NOTED_CALL_S:
+            reuse.note_long(name)
+        reuse.end()
+
+
+def _serve_call(data_op: Any, ref: Any) -> tuple[Any] | None:
+    """The preview of an equal call, alone in a tuple; None if there is none."""
+    bound = ref.bound()
+    if bound is not None:
+        _hold(data_op, _Preview(None, _by_ref.get(ref)))
+        return (operators.protect(bound[0]),)
+    reuse = _reuse()
+    found = reuse.find(ref)
+    if found is None or not reuse.holds(found[0]):
+        return found
+    try:
+        return (operators.protect(found[0]),)
+    except operators.CannotShare:
+        return None
+
+
 def _reuse() -> Any:
     """What is kept of earlier runs, asked under the settings of this moment."""
     from ..engine import get_engine
@@ -556,15 +601,13 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
                 return served[0]
         elif sk.holds_generator(impl):  # what is drawn later depends on what is drawn here
             return at_once(data_op)
-        elif _long_calls and _name_of_call(impl) in _long_calls:
+        elif _was_long(_name_of_call(impl)):
             place = _lowered(data_op)
             ref = place[0].value(place[1]) if place is not None else None
-            bound = ref.bound() if isinstance(ref, _core.Ref) else None
-            if bound is not None:
-                result = operators.protect(bound[0])
-                _hold(data_op, _Preview(None, _by_ref.get(ref)))
-                _store(impl, result, time.perf_counter() - start)
-                return result
+            served = _serve_call(data_op, ref) if isinstance(ref, _core.Ref) else None
+            if served is not None:
+                _store(impl, served[0], time.perf_counter() - start)
+                return served[0]
         start = time.perf_counter()
         together = scripts.connected() if kind is _Apply and place is not None else None
         kept = _shield(data_op)
@@ -581,20 +624,17 @@ def _evaluating(original: Callable[..., Any]) -> Callable[..., Any]:
         if kind is _Apply:
             if place is not None:
                 _remember_apply(data_op, *place, result, time.perf_counter() - start)
-        elif time.perf_counter() - start > LONG_CALL_S + _unseen * CAPTURE_S:
+        elif (seconds := time.perf_counter() - start) > LONG_CALL_S + _unseen * CAPTURE_S:
             place = place or _lowered(data_op)
             ref = place[0].value(place[1]) if place is not None else None
             if isinstance(ref, _core.Ref) and ref.plain and not ref.flags & _core.N_UNSHARED:
-                try:
-                    _hold(data_op, _Preview(None, _output(ref, operators.protect(result))))
-                except operators.CannotShare:
-                    return result
-                _long_calls[_name_of_call(impl)] = 0
+                _remember_call(data_op, ref, result, seconds)
         elif place is not None:
             name = _name_of_call(impl)
             _long_calls[name] = _long_calls.get(name, 0) + 1
             if _long_calls[name] > _IN_VAIN:
                 del _long_calls[name]
+                _given_up.add(name)
         return result
 
     def at_once(data_op: Any) -> Any:

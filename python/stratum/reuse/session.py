@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 from .. import _config, _core
@@ -60,6 +61,18 @@ def _memory_limits() -> tuple[int, int]:
         return int(given), int(given)
     most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10
     return most, min(most, FLOOR)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What reuse has come to so far: the difference of two is what one run made of it."""
+
+    saved: float = 0.0  # seconds that it would have taken to compute what was loaded, without those of loading
+    memory: int = 0  # bytes that are kept in memory (now)
+    written: int = 0  # bytes that were written to the store
+
+    def __sub__(self, before: Counts) -> Counts:
+        return Counts(self.saved - before.saved, self.memory, self.written - before.written)
 
 
 class Session:
@@ -114,6 +127,19 @@ class Session:
         """Counters of the memory; empty before the first run."""
         return dict(self._recall.stats()) if self._recall is not None else {}
 
+    def counts(self) -> Counts:
+        """What reuse has come to so far."""
+        memory, disk = self.stats(), self._disk
+        return Counts(
+            memory.get("saved", 0.0) + (disk.saved if disk is not None else 0.0),
+            memory.get("bytes", 0),
+            disk.bytes_written if disk is not None else 0,
+        )
+
+    def place(self) -> str | None:
+        """Where the store of the last run is; None if it had none."""
+        return str(self._disk.where) if self._disk is not None else None
+
     # -- outside of runs
 
     def find(self, ref: Any) -> tuple[Any] | None:
@@ -121,6 +147,16 @@ class Session:
         if self._recall is None or not ref.plain or ref.flags & _core.N_ONCE:
             return None
         return self._recall.get(ref) or self._load(ref)
+
+    def was_long(self, name: str) -> bool:
+        """Whether calls of that name took long in another process that wrote to the store."""
+        disk = store.opened() if mode() == "disk" else None
+        return disk is not None and disk.was_long(name)
+
+    def note_long(self, name: str) -> None:
+        """Let other processes look for calls of that name."""
+        if self._disk is not None:
+            self._disk.note_long(name)
 
     def keep(self, ref: Any, value: Any, seconds: float) -> None:
         """Keep a value that was computed outside of a run, if that is worth it."""

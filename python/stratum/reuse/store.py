@@ -10,6 +10,7 @@ this user may write to.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import queue
 import threading
@@ -86,7 +87,21 @@ class Disk:
             self.saved += seconds - (time.perf_counter() - start)
         return (value,)
 
+    def was_long(self, name: str) -> bool:
+        """Whether a call of that name took long enough to be looked for, here or in another process."""
+        return self.store.knows(_long_call(name)[0])
+
     # -- writing
+
+    def note_long(self, name: str) -> None:
+        """Let other processes look for calls of that name."""
+        key, encoding = _long_call(name)
+        if self.store.read_only or self.store.knows(key):
+            return
+        try:
+            self.store.put(key, encoding, f"calls of {name} take long", 1.0, 0, [b""])
+        except _core.EngineError as why:
+            self.refuse(str(why))
 
     def pays(self, size: int, again: float) -> bool:
         """Whether reading so many bytes is enough faster than computing them."""
@@ -157,6 +172,12 @@ class Disk:
         warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
+def _long_call(name: str) -> tuple[bytes, bytes]:
+    """Key and encoding of the note that calls of a function, known by its name, take long."""
+    encoding = b"long call " + name.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(encoding, digest_size=16).digest(), encoding
+
+
 _open: dict[str, Disk | None] = {}
 _lock = threading.Lock()
 
@@ -171,7 +192,8 @@ def opened() -> Disk | None:
                 _open[name] = Disk(where)
             except (_core.EngineError, OSError) as error:
                 _open[name] = None
-                warnings.warn(f"no store is used: {where}: {error}", RuntimeWarning, stacklevel=2)
+                if _config.option("store") is not None:  # nobody asked for the one in the cache folder
+                    warnings.warn(f"no store is used: {where}: {error}", RuntimeWarning, stacklevel=2)
         return _open[name]
 
 

@@ -156,7 +156,11 @@ def _on_skrub(module):
             # The script's stderr is its own, and so are the bits of what it prints: it knows nothing of kernels
             # that round otherwise, or of work that is shared.  (The package may be in the middle of loading.)
             defaults = import_module("stratum._config")._defaults
-            for name, value in (("progress", False), ("exactness", "identical"), ("unseeded", "faithful")):
+            # Under the runner, the next process finds what this one has computed.
+            ours = {"progress": False, "exactness": "identical", "unseeded": "faithful"}
+            if _home is not None:
+                ours["reuse"] = "disk"
+            for name, value in ours.items():
                 if not os.environ.get(f"STRATUM_{name.upper()}"):
                     defaults[name] = value
     except Exception as error:  # the script must run as without: it is told why it is not faster
