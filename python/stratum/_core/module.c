@@ -1123,7 +1123,8 @@ static void give_back(RunObject *self)
 #ifdef __GLIBC__
     malloc_trim(0);
 #endif
-    core_fit_recall(self->recall); /* (what it lets go of is freed when somebody has the GIL, and goes back next time) */
+    core_fit_recall(
+        self->recall); /* (what it lets go of is freed when somebody has the GIL, and goes back next time) */
 }
 
 static int run_poll(void *ud)

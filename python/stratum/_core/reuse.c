@@ -354,7 +354,8 @@ static PyMethodDef Recall_methods[] = {
     {"get", (PyCFunction)Recall_get, METH_O, "(value,) from memory, or None."},
     {"put", (PyCFunction)Recall_put, METH_VARARGS, "put(ref, value, bytes, seconds): whether it is kept."},
     {"limit", (PyCFunction)Recall_limit, METH_VARARGS,
-     "limit(most, floor): bytes that may be kept in memory; more than the floor only below the process's peak."},
+     "limit(most, floor): bytes that may be kept in memory; more than the floor only below the process's "
+     "peak."},
     {"forget", (PyCFunction)Recall_forget, METH_NOARGS, "Let go of all values in memory."},
     {"stats", (PyCFunction)Recall_stats, METH_NOARGS, "Counters of the memory."},
     {NULL, NULL, 0, NULL}};
