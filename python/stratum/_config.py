@@ -125,8 +125,8 @@ _OPTIONS: dict[str, _Option] = {
         None, "None, True, False", _or_none(_boolean), _text_or_none(_text_boolean)
     ),
     "reuse": _Option(
-        None, "None, 'off', 'memory', 'disk'", _or_none(_one_of("off", "memory", "disk")),
-        _text_or_none(str),
+        None, "None, 'off', 'memory', 'disk', 'verify'",
+        _or_none(_one_of("off", "memory", "disk", "verify")), _text_or_none(str),
     ),
     "reuse_bytes": _Option(
         None, "None, a whole number of bytes", _or_none(_integer(0)), _text_or_none(int)
@@ -292,10 +292,12 @@ def set_config(*args: Any, **options: Any) -> None:
             Run everything twice, by the engine and by skrub, and compare; for tests.
         progress : bool or None, default=None
             Show a line of progress: None for only when stderr is a terminal.
-        reuse : {'off', 'memory', 'disk'} or None, default=None
+        reuse : {'off', 'memory', 'disk', 'verify'} or None, default=None
             What becomes of results when a run has ended: nothing is kept, they are kept in memory
             for later runs of the process, or in a store on disk too, for later processes. None is
-            'disk' where a store is named, and 'memory' elsewhere.
+            'disk' where a store is named, and 'memory' elsewhere. 'verify' is as None, but a quarter of
+            what was kept is computed again, others in each run, and compared: a difference raises
+            `VerifyError`. For tests.
         reuse_bytes : int or None, default=None
             Bytes that kept results may take in memory. None for a tenth of the machine's memory,
             of which no more than 64 MiB may add to what the process takes without them.

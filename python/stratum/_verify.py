@@ -1,12 +1,14 @@
-"""`verify`: run both ways and compare.
+"""Computing again and comparing: `verify` against plain skrub, `reuse="verify"` against what was kept.
 
-Each item is run by the engine and by plain skrub; a difference raises `VerifyError`, which names the first
-place where the two differ. Fitted times are compared only by being there.
+With `verify` each item is run by the engine and by plain skrub; a difference raises `VerifyError`, which names the
+first place where the two differ. Fitted times are compared only by being there. `difference` serves
+`stratum.reuse.session` too.
 """
 
 from __future__ import annotations
 
 import copy
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,42 +22,46 @@ RELATIVE = 1e-9  # rounding may differ where libraries ran with other thread cou
 
 
 class VerifyError(AssertionError):
-    """The engine and plain skrub differ."""
+    """The engine and plain skrub differ, or what is computed and what was kept."""
 
 
 def _is_time(name: Any) -> bool:
     return isinstance(name, str) and name.endswith("_time")
 
 
-def _difference(a: Any, b: Any, where: str) -> str | None:
+def difference(a: Any, b: Any, where: str) -> str | None:
     """The first difference between two results, or None."""
     if isinstance(a, pd.DataFrame) and isinstance(b, pd.DataFrame):
         if list(a.columns) != list(b.columns):
             return f"{where}: columns {list(a.columns)} and {list(b.columns)}"
+        if found := difference(a.index.to_numpy(), b.index.to_numpy(), f"{where}.index"):
+            return found
         pairs = ((name, a.iloc[:, i], b.iloc[:, i]) for i, name in enumerate(a.columns))
-        found = (_difference(x.to_numpy(), y.to_numpy(), f"{where}[{n!r}]") for n, x, y in pairs if not _is_time(n))
+        found = (difference(x.to_numpy(), y.to_numpy(), f"{where}[{n!r}]") for n, x, y in pairs if not _is_time(n))
         return next((f for f in found if f), None)
     if isinstance(a, pd.Series) and isinstance(b, pd.Series):
-        return _difference(a.to_numpy(), b.to_numpy(), where)
+        if found := difference(a.index.to_numpy(), b.index.to_numpy(), f"{where}.index"):
+            return found
+        return difference(a.to_numpy(), b.to_numpy(), where)
     if isinstance(a, dict) and isinstance(b, dict):
         if list(a) != list(b):
             return f"{where}: keys {list(a)} and {list(b)}"
-        found = (_difference(a[k], b[k], f"{where}[{k!r}]") for k in a if not _is_time(k))
+        found = (difference(a[k], b[k], f"{where}[{k!r}]") for k in a if not _is_time(k))
         return next((f for f in found if f), None)
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         if len(a) != len(b):
             return f"{where}: lengths {len(a)} and {len(b)}"
-        found = (_difference(x, y, f"{where}[{i}]") for i, (x, y) in enumerate(zip(a, b)))
+        found = (difference(x, y, f"{where}[{i}]") for i, (x, y) in enumerate(zip(a, b)))
         return next((f for f in found if f), None)
     if isinstance(a, np.ma.MaskedArray) and isinstance(b, np.ma.MaskedArray):
-        return _difference(a.tolist(), b.tolist(), where)
+        return difference(a.tolist(), b.tolist(), where)
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         if a.shape != b.shape:
             return f"{where}: shapes {a.shape} and {b.shape}"
         if a.dtype.kind in "fc" and b.dtype.kind in "fc":
             same = np.allclose(a, b, rtol=RELATIVE, atol=0, equal_nan=True)
             return None if same else f"{where}: {a} and {b}"
-        return _difference(a.tolist(), b.tolist(), where)
+        return difference(a.tolist(), b.tolist(), where)
     if isinstance(a, float) and isinstance(b, float):
         same = a == b or (a != a and b != b) or abs(a - b) <= RELATIVE * abs(b)
         return None if same else f"{where}: {a!r} and {b!r}"
@@ -63,7 +69,22 @@ def _difference(a: Any, b: Any, where: str) -> str | None:
         return f"{where}: {type(a).__name__} and {type(b).__name__}"
     if isinstance(a, (str, bytes, int, bool, type(None), np.generic)):
         return None if a == b or (a != a and b != b) else f"{where}: {a!r} and {b!r}"
-    return None  # objects of other kinds have no general comparison
+    if hasattr(a, "equals"):  # frames of Polars, tables of Arrow
+        return None if a.equals(b) else f"{where}: values differ"
+    if isinstance(a, (type, types.FunctionType, types.BuiltinFunctionType)):
+        return None if a is b else f"{where}: {a!r} and {b!r}"
+    # Whatever else has attributes is compared by them; what has none (a booster's own memory) is not.
+    return difference(_attributes(a), _attributes(b), where)
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    found = dict(getattr(value, "__dict__", {}))
+    for base in type(value).__mro__:
+        slots = vars(base).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if not name.startswith("__") and hasattr(value, name):
+                found[name] = getattr(value, name)
+    return found
 
 
 def _results(item: searches.Item, value: Any) -> Any:
@@ -85,7 +106,7 @@ def _compared(got: engine.Outcome, expected: engine.Outcome, what: str) -> engin
         same = type(got.error) is type(expected.error) and str(got.error) == str(expected.error)
         difference = None if same else f"errors: {got.error!r} and {expected.error!r}"
     else:
-        difference = _difference(got.value, expected.value, what)
+        difference = difference(got.value, expected.value, what)
     if difference is None:
         return got
     return engine.Outcome(error=VerifyError(f"the engine and plain skrub differ at {difference}"))

@@ -379,6 +379,7 @@ def _execute(
         sk.forget()
         stats.seconds = time.perf_counter() - start
     _say_reuse(stats, made_of_it, engine.reuse.place())
+    engine.reuse.check()
     # skrub's own evaluator, once the engine is free again: inner searches may use it
     for item in plain:
         try:

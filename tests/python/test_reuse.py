@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from stratum import engine as engines
+from stratum.reuse import session
 
 calls = []
 
@@ -77,6 +78,70 @@ def test_what_is_new_is_computed_from_what_is_known():
     fits = [text for op, text, _ in stratum.last_run().profile if op == "fit"]
     assert fits and not [text for text in fits if "StandardScaler" in text]
     assert_same(wider, without(pipeline(table(), alphas=(0.1, 1.0, 10.0))))
+
+
+def test_memory_is_the_default():
+    with stratum.config_context(reuse=None):
+        first = search(pipeline(table()))
+        again = search(pipeline(table()))
+        assert stratum.last_run().recalled > 0
+    assert_same(first, again)
+
+
+def test_what_is_kept_by_default_leaves_room():
+    """Beyond the floor it has only what the process takes below its own peak; a limit that is named holds as it is."""
+    with stratum.config_context(reuse=None, reuse_bytes=None):
+        search(pipeline(table()))
+        stats = engines.get_engine().reuse.stats()
+        assert 0 < stats["bytes"] <= stats["max_bytes"]
+        assert stats["max_bytes"] >= session.FLOOR
+    with stratum.config_context(reuse=None, reuse_bytes=5_000_000):
+        search(pipeline(table()))
+        assert engines.get_engine().reuse.stats()["max_bytes"] == 5_000_000
+
+
+def test_one_line_says_what_was_reused(capfd, monkeypatch):
+    monkeypatch.setattr(engines._progress, "DELAY_S", 0.0)
+    with stratum.config_context(progress=True):
+        search(pipeline(table()))
+        assert "reused" not in capfd.readouterr().err
+        search(pipeline(table()))
+    stats = stratum.last_run()
+    lines = [line for line in capfd.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("reused ")]
+    assert len(lines) == 1
+    asked = stats.recalled + stats.nodes_run
+    assert lines[0].startswith(f"reused {stats.recalled} of {asked} nodes (") and "kept in memory" in lines[0]
+    assert stats.saved_seconds > 0
+    with stratum.config_context(progress=False):
+        search(pipeline(table()))
+    assert capfd.readouterr().err == ""
+
+
+def test_verify_computes_again_and_compares():
+    with stratum.config_context(reuse="verify"):
+        first = search(pipeline(table()))
+        verified = 0
+        for _ in range(session.VERIFIED + 1):  # each run takes another part
+            again = search(pipeline(table()))
+            assert_same(first, again)
+            verified += bool(stratum.last_run().recalled)
+        reuse = engines.get_engine().reuse
+        assert reuse.verified > 0 and verified == session.VERIFIED + 1
+
+
+def test_verify_finds_a_stale_result(monkeypatch):
+    def changed(self, X, y=None, sample_weight=None):
+        fit(self, X, y, sample_weight)
+        self.coef_ = self.coef_ * 1.5
+        return self
+
+    fit = Ridge.fit
+    with stratum.config_context(reuse="verify", native=False):
+        search(pipeline(table()))
+        monkeypatch.setattr(Ridge, "fit", changed)  # not seen: libraries are known by their version
+        with pytest.raises(stratum.VerifyError, match=r"fit <Apply Ridge>.*coef_"):
+            for _ in range(session.VERIFIED + 1):
+                search(pipeline(table()))
 
 
 def test_nothing_is_kept_where_it_is_off():

@@ -22,6 +22,7 @@ typedef struct RecallObject {
     StoreObject *store; /* or NULL */
     PyObject *load, *offer;
     double worth;
+    uint64_t sample, round; /* every so many-th key is not known, others in each run; 0: all are */
 } RecallObject;
 
 typedef struct text {
@@ -78,6 +79,7 @@ static bool recall_knows(void *ud, const st_node *n, uint32_t port)
 {
     RecallObject *self = ud;
     st_hash key = key_of(self, n, port);
+    if (self->sample && (key.hi + self->round) % self->sample == 0) return false;
     return st_cache_knows(self->cache, key) || (self->store && st_store_knows(self->store->store, key));
 }
 
@@ -252,6 +254,15 @@ static PyObject *Recall_set_worth(RecallObject *self, PyObject *arg)
     Py_RETURN_NONE;
 }
 
+static PyObject *Recall_set_sample(RecallObject *self, PyObject *arg)
+{
+    unsigned long n = PyLong_AsUnsignedLong(arg);
+    if (PyErr_Occurred()) return NULL;
+    self->sample = n;
+    self->round++;
+    Py_RETURN_NONE;
+}
+
 static PyObject *Recall_set_store(RecallObject *self, PyObject *store)
 {
     if (store != Py_None && !Py_IS_TYPE(store, &Store_Type))
@@ -347,6 +358,8 @@ static PyObject *Recall_stats(RecallObject *self, PyObject *unused)
 static PyMethodDef Recall_methods[] = {
     {"set_settings", (PyCFunction)Recall_set_settings, METH_O, "What results depend on besides the nodes."},
     {"set_worth", (PyCFunction)Recall_set_worth, METH_O, "Seconds below which nothing is offered."},
+    {"set_sample", (PyCFunction)Recall_set_sample, METH_O,
+     "Every so many-th key is computed as if it were not known; 0: none. Not during a run."},
     {"set_store", (PyCFunction)Recall_set_store, METH_O,
      "Where else to look; None: nowhere. Not during a run."},
     {"key", (PyCFunction)Recall_key, METH_O, "Key of an output (16 bytes)."},

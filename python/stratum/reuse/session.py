@@ -40,10 +40,13 @@ _KEPT = frozenset({
 def mode() -> str:
     """"off", "memory" or "disk": what the options ask for."""
     chosen = _config.option("reuse")
-    if chosen is None:
+    if chosen is None or chosen == "verify":
         return "disk" if _config.option("store") is not None else "memory"
     return str(chosen)
 
+
+#: Of what is kept, one in so many is computed again under `reuse="verify"`.
+VERIFIED = 4
 
 #: What is kept may add so many bytes to what the process takes anyway (see `_memory_limits`).
 FLOOR = 64 << 20
@@ -83,6 +86,9 @@ class Session:
         self._lock = threading.Lock()
         self._recall: Any = None
         self._disk: store.Disk | None = None
+        self._verifying = False
+        self.verified = 0  # values that were computed again and found equal, or not
+        self._differences: list[str] = []
         self._held: set[int] = set()  # ids of objects in memory; one that has left it is copied in vain at most
 
     def begin(self) -> Any:
@@ -103,6 +109,8 @@ class Session:
             self._recall.limit(*_memory_limits())
             # (Looking at a value and filing it takes some tenths of a millisecond for a fitted model.)
             self._recall.set_worth(_config.option("reuse_seconds"))
+            self._verifying = _config.option("reuse") == "verify"
+            self._recall.set_sample(VERIFIED if self._verifying else 0)
             self._disk = disk
             self._recall.set_store(None if disk is None else disk.store)
         return self._recall
@@ -112,6 +120,16 @@ class Session:
         if self._disk is not None:
             self._disk.flush()
             self._disk.store.refresh()  # what was of use is noted in the index
+
+    def check(self) -> None:
+        """Under ``reuse="verify"``: raise `VerifyError` if what was computed again was not what was kept."""
+        from .._verify import VerifyError
+
+        with self._lock:
+            found, self._differences = self._differences, []
+        if found:
+            more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+            raise VerifyError(f"a result that was kept is not what is computed now: {found[0]}{more}")
 
     def holds(self, value: Any) -> bool:
         """Whether an object is kept: whoever hands it to a user makes a copy."""
@@ -144,7 +162,7 @@ class Session:
 
     def find(self, ref: Any) -> tuple[Any] | None:
         """The value of a node's output, alone in a tuple, if it is kept."""
-        if self._recall is None or not ref.plain or ref.flags & _core.N_ONCE:
+        if self._recall is None or not ref.plain or ref.flags & _core.N_ONCE or self._verifying:
             return None
         return self._recall.get(ref) or self._load(ref)
 
@@ -172,6 +190,19 @@ class Session:
         costs = [self._keep(ref.at(port), value, again) for port, value in enumerate(outputs) if value is not None]
         return max(costs) if costs and None not in costs else None
 
+    def _compare(self, ref: Any, value: Any) -> None:
+        """What was computed with what was kept, if anything was."""
+        from .._verify import difference
+
+        kept = self._recall.get(ref) or self._load(ref)
+        if kept is None:
+            return
+        found = difference(value, kept[0], f"{_described(ref)}, output {ref.port}")
+        with self._lock:
+            self.verified += 1
+            if found is not None:
+                self._differences.append(found)
+
     def _load(self, ref: Any) -> tuple[Any] | None:
         """A value from the store, alone in a tuple.
 
@@ -186,15 +217,21 @@ class Session:
         """Keep a value if that is worth it: the seconds that having it again takes then, or None."""
         if not values.is_keepable(value):
             return None
+        if self._verifying:
+            self._compare(ref, value)
         size = values.size_of(value)
         self._held.add(id(value))
         cost = 0.0 if self._recall.put(ref, value, size, again) else None
         disk = self._disk
         if disk is not None and disk.pays(size, again):
-            label = f"{ref.op} {_describe(ref)}"
+            label = _described(ref)
             disk.write(self._recall.key(ref), self._recall.encoding(ref), label, again, value, size)
             return disk.cost(size)
         return cost if disk is None else None
+
+
+def _described(ref: Any) -> str:
+    return f"{ref.op} {_describe(ref)}".strip()
 
 
 def _describe(ref: Any) -> str:
