@@ -101,15 +101,15 @@ def _outcome(call: Callable[[], Any]) -> engine.Outcome:
 def _compared(got: engine.Outcome, expected: engine.Outcome, what: str) -> engine.Outcome:
     """What the engine said; a `VerifyError` in its place where plain skrub said something else."""
     if (got.error is None) != (expected.error is None):
-        difference = f"errors: {got.error!r} and {expected.error!r}"
+        found = f"errors: {got.error!r} and {expected.error!r}"
     elif got.error is not None:
         same = type(got.error) is type(expected.error) and str(got.error) == str(expected.error)
-        difference = None if same else f"errors: {got.error!r} and {expected.error!r}"
+        found = None if same else f"errors: {got.error!r} and {expected.error!r}"
     else:
-        difference = difference(got.value, expected.value, what)
-    if difference is None:
+        found = difference(got.value, expected.value, what)
+    if found is None:
         return got
-    return engine.Outcome(error=VerifyError(f"the engine and plain skrub differ at {difference}"))
+    return engine.Outcome(error=VerifyError(f"the engine and plain skrub differ at {found}"))
 
 
 def evaluation(ours: Callable[[], Any], theirs: Callable[[], Any], mode: str) -> Any:
