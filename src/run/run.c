@@ -733,7 +733,8 @@ static void execute(st_run *r, st_task *t, void *worker)
     if (again > r->stats.seconds)
         again = r->stats.seconds; /* what several inputs share was counted for each */
     size_t ready = r->q[Q_GIL].n + r->q[Q_FREE].n;
-    e.threads = r->running <= 1 && ready == 0 && r->n_threads ? r->n_threads : 1;
+    /* What waits for nodes that it computes inside leaves its thread to them. */
+    e.threads = r->running - r->nested <= 1 && ready == 0 && r->n_threads ? r->n_threads : 1;
     pthread_mutex_unlock(&r->lock);
 
     double from = now();

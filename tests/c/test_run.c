@@ -662,6 +662,35 @@ static void nested(void)
     }
 }
 
+static atomic_int threads_given;
+
+static int run_asks_threads(st_exec *x, st_error *err)
+{
+    atomic_store(&threads_given, x->threads);
+    return run_sum(x, err);
+}
+
+OP(op_asks_threads, 1, PURE, run_asks_threads);
+
+/* What runs alone has all threads, whoever waits for it. */
+static void threads_inside(void)
+{
+    st_graph *g = the_graph = new_graph();
+    inner[0] = node(g, &op_asks_threads, A_TUPLE(a_int(3)));
+    inner[1] = node(g, &op_nest, A_TUPLE(a_int(0)));
+    st_node *top = node(g, &op_nest, A_TUPLE(a_int(1)));
+    job j;
+    job_start(&j, g, workers);
+    atomic_store(&threads_given, 0);
+    job_demand(&j, top, 0);
+    CHECK_INT(job_wait(&j), 1);
+    CHECK_INT(root_value(j.run, 0), 2003);
+    CHECK_INT(atomic_load(&threads_given), workers ? workers : 1);
+    job_end(&j);
+    DROP(inner[0], inner[1], top);
+    end_graph(g);
+}
+
 /* Nodes of each kind wait for nodes of each other kind, a few deep. */
 static void nested_deep(void)
 {
@@ -1364,6 +1393,7 @@ int main(void)
     ON_ALL(expanding_to_nodes_that_exist);
     ON_ALL(expanding_in_circles);
     ON_ALL(nested);
+    ON_ALL(threads_inside);
     ON_ALL(nested_deep);
     ON_ALL(nested_circles);
     ON_ALL(bound_values_are_taken);
