@@ -146,6 +146,7 @@ def steps(graphs: int, searches: int, fuzz: int, seed: int) -> list[Step]:
             [[python, "tools/soak_memory.py", "--searches", str(searches)]],
         )
     )
+    found.append(step_of_older_sklearn("1.8"))
     for short in other_pythons():
         found += steps_of_python(short, seed)
     found.append(
@@ -163,19 +164,39 @@ def differential(python: str, graphs: int, seed: int) -> list[str]:
     ]
 
 
-def steps_of_python(short: str, seed: int) -> Iterator[Step]:
-    """The steps for another Python: its tests, and 300 graphs."""
-    interpreter = find_python(short)
-    folder = ROOT / "build" / f"python{short}"
+def preparation(folder: Path, interpreter: str | None) -> tuple[Path, list[list[str]]]:
+    """The Python of an environment below `folder`, and the commands that make it and install the package.
+
+    Each step can be taken alone; what is there already costs seconds.
+    """
     python = folder / "venv" / "bin" / "python"
-    # Each step can be taken alone; what is there already costs seconds.
-    prepare = [
+    return python, [
         ["env", f"PYTHON={interpreter}", "tools/bootstrap.sh", str(folder / "venv")],
         [
             *(str(python), "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "--force-reinstall"),
             *("--disable-pip-version-check", f"--config-settings=build-dir={folder / 'package'}", "."),
         ],
     ]  # fmt: skip
+
+
+def step_of_older_sklearn(version: str) -> Step:
+    """The Python tests with the oldest scikit-learn that is taken."""
+    python, prepare = preparation(ROOT / "build" / f"sklearn{version}", sys.executable)
+    older = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", f"scikit-learn=={version}.*"]
+    return Step(
+        key=f"sklearn{version}-tests",
+        name=f"scikit-learn {version}: Python tests",
+        commands=[*prepare, older, [str(python), "-m", "pytest", "-q", "tests/python", "tests/conformance"]],
+        python=python,
+        lines=40,
+        path=python.parent,
+    )
+
+
+def steps_of_python(short: str, seed: int) -> Iterator[Step]:
+    """The steps for another Python: its tests, and 300 graphs."""
+    interpreter = find_python(short)
+    python, prepare = preparation(ROOT / "build" / f"python{short}", interpreter)
     tests = [str(python), "-m", "pytest", "-q", "tests/python", "tests/conformance"]
     for key, name, command, lines in (
         ("tests", "Python tests", tests, 40),
