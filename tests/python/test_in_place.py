@@ -6,6 +6,9 @@ to since must not be taken for what it was.
 
 from __future__ import annotations
 
+import gc
+import threading
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -211,3 +214,31 @@ def test_a_node_is_few_objects_for_the_collector(calls, most, monkeypatch):
         node = step(node)
     gc.collect()  # containers of plain values leave its lists
     assert len(gc.get_objects()) - before <= most * 200 + 100
+
+
+def test_the_collector_may_find_a_search_at_any_time():
+    """It ran while a search was being released, found another one, and waited for what its own thread held."""
+    import skrub
+    import stratum  # noqa: F401
+    from stratum.capture import previews
+
+    data = skrub.var("data", pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [0.0, 1.0, 0.0, 1.0]}))
+    op = data[["a"]].skb.mark_as_X().skb.apply(Ridge(), y=data["b"].skb.mark_as_y())
+    kept = [op.skb.make_grid_search(cv=2)]
+    key = id(kept[0])
+    assert key in previews._environments
+
+    def collects(held):
+        kept.clear()
+        gc.collect()
+        return held
+
+    def release():
+        other = op.skb.make_grid_search(cv=2)
+        previews._hold_instead(other, collects)
+
+    thread = threading.Thread(target=release, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert key not in previews._environments

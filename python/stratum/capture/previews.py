@@ -30,7 +30,8 @@ from ..hosts import estimators, operators
 from . import building
 from . import encode as _encode
 
-_lock = threading.Lock()
+# Reentrant: the collector may run while it is held, and what it finds may be a search that forgets itself here.
+_lock = threading.RLock()
 
 # A call whose preview took longer is worth looking for again, if that costs less than it took: what was built
 # since has to be captured first, some 15 microseconds for each node.  A pause of the garbage collector or of the
