@@ -146,6 +146,13 @@ def steps(graphs: int, searches: int, fuzz: int, seed: int) -> list[Step]:
             [[python, "tools/soak_memory.py", "--searches", str(searches)]],
         )
     )
+    found.append(
+        Step(
+            "kernels",
+            "kernels against their originals, thousands of random cases each",
+            [["env", "STRATUM_TESTS=thorough", python, "-m", "pytest", "-q", "tests/python", "-m", "many"]],
+        )
+    )
     found.append(step_of_older_sklearn("1.8"))
     for short in other_pythons():
         found += steps_of_python(short, seed)

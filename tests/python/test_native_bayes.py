@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from amounts import cases
 import scipy.sparse
 import sklearn
 from hypothesis import given, settings, strategies as st
@@ -332,7 +333,8 @@ def test_random_tables(seed: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=4000, deadline=None)
+@pytest.mark.many
+@settings(max_examples=cases(4000), deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_many_random_tables(seed: int) -> None:
     random_case(seed)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from amounts import cases
 import sklearn
 from hypothesis import given, settings, strategies as st
 from sklearn import metrics
@@ -292,7 +293,8 @@ def test_random_predictions(seed: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=4000, deadline=None)
+@pytest.mark.many
+@settings(max_examples=cases(4000), deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_many_random_predictions(seed: int) -> None:
     random_case(seed)

@@ -15,6 +15,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from amounts import THOROUGH, cases
 import sklearn
 from scipy import sparse as sp
 from sklearn.base import clone
@@ -118,7 +119,7 @@ def options(rng: random.Random, docs: list[str]) -> tuple[dict[str, Any], dict[s
     return scan, count, weigh
 
 
-@pytest.mark.parametrize("n_cases", [25, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_cases", [25, pytest.param(cases(1500), marks=[pytest.mark.slow, pytest.mark.many])])
 def test_random_documents(n_cases: int) -> None:
     rng = random.Random(SEED + n_cases)
     print("seed", SEED + n_cases)
@@ -167,12 +168,12 @@ def test_random_documents(n_cases: int) -> None:
     assert results > n_cases
 
 
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.many])])
 def test_every_character(every: bool) -> None:
-    """Lower case, white space and words are those of this Python, for every code point."""
+    """Lower case, white space and words are those of this Python, for every code point (or every fifth)."""
     codes = [
         c for c in range(sys.maxunicode + 1)
-        if every or c < 0x800 or c % 1009 == 0 or chr(c).lower() != chr(c) or chr(c).isspace()
+        if (every and c % (1 if THOROUGH else 5) == 0) or c < 0x800 or c % 1009 == 0 or chr(c).lower() != chr(c) or chr(c).isspace()
     ]  # fmt: skip
     # Beside a letter, a sigma and a space, so that rules about neighbours show.
     docs = [f"A{chr(c)}Σ {chr(c)}Σ" for c in codes]
