@@ -52,10 +52,6 @@ model = skrub.choose_from(
     name="model")
 pred = joined.skb.apply(model, y=fraud)
 print(pred.skb.describe_steps())
-search = pred.skb.make_randomized_search(n_iter=3, cv=2, scoring="roc_auc", random_state=4, fitted=True)
-print(search.results_.to_string())
-print(search.best_learner_.predict_proba({**pred.skb.get_data()})[:3].tolist())
-
 split = pred.skb.train_test_split(test_size=0.3, random_state=0)
 learner = pred.skb.make_learner()
 learner.fit(split["train"])
@@ -65,4 +61,8 @@ for i, candidate in enumerate(pred.skb.iter_learners_randomized(2, random_state=
 aggregated = skrub.AggJoiner(aux_table=products.skb.preview(), main_key="ID", aux_key="basket", cols="price",
                              operations=["mean", "max"])
 print(aggregated.fit_transform(baskets.skb.preview()).head(4).to_string())
+
+search = pred.skb.make_randomized_search(n_iter=3, cv=2, scoring="roc_auc", random_state=4, fitted=True)
+print(search.results_.to_string())
+print(search.best_learner_.predict_proba({**pred.skb.get_data()})[:3].tolist())
 search.results_.to_json("results.json", orient="records")

@@ -18,7 +18,7 @@ y = (X["a"] > 0).astype(int)
 
 
 def check(frame):
-    if len(frame) > 200 and frame["d"].max() < 2.8:
+    if len(frame) > 200 and frame["d"].max() < X["d"].max():
         raise ValueError(f"d is too small: {frame['d'].max()!r}")
     return frame
 
