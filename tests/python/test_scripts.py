@@ -219,7 +219,7 @@ def test_same_with_and_without(python: Path, name: str, tmp_path: Path) -> None:
     assert said.out or said.err
 
 
-@pytest.mark.parametrize("name", ["data_ops_search", "data_ops_joins", "churn_grid_search", "polars_frames"])
+@pytest.mark.parametrize("name", ["data_ops_search", "polars_frames"])
 def test_again(python: Path, name: str, tmp_path: Path) -> None:
     """What the store of the user's cache folder has of an earlier process changes nothing that is seen."""
     said = []

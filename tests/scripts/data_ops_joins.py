@@ -25,7 +25,6 @@ def write_tables(folder):
 
 
 def total(products):
-    print("totals of", len(products))
     return products.assign(total=products["price"] * products["quantity"])
 
 
@@ -66,3 +65,4 @@ search = pred.skb.make_randomized_search(n_iter=3, cv=2, scoring="roc_auc", rand
 print(search.results_.to_string())
 print(search.best_learner_.predict_proba({**pred.skb.get_data()})[:3].tolist())
 search.results_.to_json("results.json", orient="records")
+print(pred.skb.cross_validate(cv=2)["test_score"].tolist())
