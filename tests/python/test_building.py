@@ -953,3 +953,18 @@ def test_uninstall_puts_everything_back():
 
 if __name__ == "__main__":
     json.dump(run_all(sys.argv[1]), sys.stdout)
+
+
+def test_nothing_is_said_when_a_data_op_dies_after_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an interpreter ends, it empties modules before the last DataOps are gone."""
+    from stratum.capture import building
+
+    said: list[object] = []
+    kept = [(skrub.var("dies late", 1) + 1) * skrub.choose_from([1, 2], name="dies too")]
+    assert building.installed() and building.table_sizes()["nodes"]
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    monkeypatch.setattr(building, "_dead", None)
+    kept.clear()
+    gc.collect()
+    monkeypatch.undo()
+    assert not said

@@ -1,8 +1,8 @@
 """Scripts that know nothing of stratum: what they write is the same byte for byte with and without.
 
 The scripts of ``tests/scripts`` run by plain Python, by ``python -m stratum run`` and with ``STRATUM=1``, in
-an environment of its own into which the hook has been installed; paths are masked, and seconds. Then
-several at once: bad ones beside good ones, and what they share, counted by a profiler in each script.
+an environment of its own into which the hook has been installed; paths are masked, and seconds. At its end
+each script that searches leaves a word outside of its folder about what the engine did. Then several at once: bad ones beside good ones, and what they share, counted by a profiler in each script.
 """
 
 from __future__ import annotations
@@ -42,8 +42,41 @@ STDIN = {"reads_stdin": b"one two\nthree\n\nfour five six"}
 #: of another thread are lost (seen once in some ten runs, under load).
 ONE_THREAD = {"repeated_warnings"}
 
-#: Shows what a fit of its own says: run thrice, as the others, only in the long tests.
-LONG = {"grid_search", "does_not_converge", "table_vectorizer", "matplotlib_or_text", "data_ops_error", "repeated_warnings"}
+#: Scripts whose searches, learners or cross-validations are run by the engine.
+ACCELERATED = {
+    "churn_grid_search", "custom_transformers", "data_ops_choices", "data_ops_joins", "data_ops_search",
+    "failing_candidates", "failing_user_code", "halving_search", "housing_random_search", "learning_curves", "lightgbm_categories",
+    "many_scorers", "optuna_study", "own_randomness", "patches_pandas", "polars_frames", "rare_class", "repeated_warnings",
+    "search_missing_columns", "search_tracebacks",
+    "stacking_voting", "steps_passed_through", "submission", "tabular_pipelines", "time_series_lags", "xgboost_loop",
+}  # fmt: skip
+
+#: Each of their sides takes three to five seconds, most of them imports: one of ours, `run` or `hook` by turns,
+#: unless this is in the environment.
+BOTH = "SCRIPTS_ON_BOTH_SIDES"
+
+#: On purpose too short for the engine: searches (`stratum.sklearn._entry.PATIENCE`), and fits of one learner on few
+#: cells (`stratum.hosts.fitting.LEAST_CELLS`).
+TOO_SHORT = {"data_ops_learner", "does_not_converge", "grid_search", "iris_quick"}
+
+#: Fits of a learner of which the last one fails before a node has run.
+FAILS_AT_ONCE = {"many_tracebacks"}
+
+#: In the environment of these tests, for every side alike: at its end, a process says what its engine did.
+COUNT = """
+import atexit, os, sys
+
+def write():
+    engine, ran, asked = sys.modules.get("stratum.engine"), 0, 0
+    if engine is not None:
+        last = engine.last_run()
+        ran = last.nodes_run + last.recalled
+        asked = engine.get_engine().graph.stats()["asked"]
+    with open(os.path.join(os.environ["COUNT_NODES"], str(os.getpid())), "w") as file:
+        file.write(f"{ran} {asked}")
+
+atexit.register(write)
+"""
 
 
 @dataclass
@@ -54,6 +87,7 @@ class Said:
     err: bytes
     status: int
     files: dict[str, bytes]
+    nodes: list[int] | None = None  # those of the engine's last run in the main thread, those that were ever asked for
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +99,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = place / "lib" / version / "site-packages"
     packages = sorted({str(Path(_origin(name)).parent.parent) for name in ("skrub", "sklearn", "pandas", "numpy")})
     (site / "packages.pth").write_text("\n".join(packages) + "\n", encoding="utf-8")
+    (site / "count_nodes.pth").write_text("import os; 'COUNT_NODES' in os.environ and __import__('count_nodes')\n")
+    (site / "count_nodes.py").write_text(COUNT)
     interpreter = place / "bin" / "python"
     done = subprocess.run(
         [interpreter, "-m", "stratum", "install-hook"], env=environment(), capture_output=True, text=True, check=True
@@ -102,8 +138,14 @@ def start(python: Path, side: str, name: str, place: Path, **more: str) -> tuple
         more["STRATUM"] = "1"
     if name in ONE_THREAD:
         more["STRATUM_N_THREADS"] = "1"
+    if name in ACCELERATED:
+        counts = place / side / "counts"
+        counts.mkdir()
+        more["COUNT_NODES"] = str(counts)
+    given = environment(**more)
+    del given["STRATUM_EXACTNESS"]  # that the bits are the same is the hook's own doing
     process = subprocess.Popen(
-        [python, *SIDES[side], f"{name}.py", *ARGUMENTS.get(name, [])], cwd=folder, env=environment(**more),
+        [python, *SIDES[side], f"{name}.py", *ARGUMENTS.get(name, [])], cwd=folder, env=given,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     return process, folder
@@ -111,10 +153,9 @@ def start(python: Path, side: str, name: str, place: Path, **more: str) -> tuple
 
 def finish(process: subprocess.Popen, folder: Path, name: str) -> Said:
     out, err = process.communicate(STDIN.get(name, b""), timeout=300)
-    return Said(mask(out, folder), mask(err, folder), process.returncode, written(folder))
-
-
-
+    count = folder.parent / "counts" / str(process.pid)
+    nodes = [int(number) for number in count.read_text().split()] if count.exists() else None
+    return Said(mask(out, folder), mask(err, folder), process.returncode, written(folder), nodes)
 
 
 def mask(text: bytes, folder: Path) -> bytes:
@@ -130,7 +171,7 @@ def written(folder: Path) -> dict[str, bytes]:
 
 
 def agree(python: Path, name: str, place: Path, sides: list[str]) -> Said:
-    """Run the sides at the same time; assert that they say the same."""
+    """Run the sides at the same time; assert that they say the same, and that the engine has worked for ours."""
     started = {side: start(python, side, name, place) for side in ["plain", *sides]}
     said = {side: finish(process, folder, name) for side, (process, folder) in started.items()}
     for side in sides:
@@ -138,39 +179,58 @@ def agree(python: Path, name: str, place: Path, sides: list[str]) -> Said:
         assert said[side].out == said["plain"].out
         assert said[side].err == said["plain"].err
         assert said[side].files == said["plain"].files
+        if name in ACCELERATED:
+            assert said["plain"].nodes == [0, 0] and said[side].nodes is not None
+            assert min(said[side].nodes) > 0, said[side].nodes
     return said["plain"]
+
+
+def sides_of(name: str) -> list[str]:
+    """Which of our sides are compared: both, of scripts that import little; by turns else (see `BOTH`)."""
+    if name not in ACCELERATED or os.environ.get(BOTH):
+        return ["run", "hook"]
+    return [["run", "hook"][sorted(ACCELERATED).index(name) % 2]]
 
 
 EXPECTED_STATUS = {
     "argparse_error": 2, "exit_message": 1, "exit_number": 7, "failing_user_code": 1, "traceback_chain": 1, "hard_exit": 3,
     "syntax_error": 1, "interrupted": -signal.SIGINT, "killed": -signal.SIGKILL, "own_excepthook": 1,
-    "pandas_report": 1, "grid_search": 1, "data_ops_error": 1,
+    "pandas_report": 1, "grid_search": 1, "data_ops_error": 1, "failing_candidates": 1,
 }  # fmt: skip
 
 
-def test_there_are_thirty() -> None:
-    assert len(NAMES) >= 30
-    assert EXPECTED_STATUS.keys() | ARGUMENTS.keys() | STDIN.keys() | LONG <= set(NAMES)
+def test_there_are_fifty() -> None:
+    assert len(NAMES) >= 50
+    assert len(ACCELERATED) >= 20 > 3 * len(TOO_SHORT) and not ACCELERATED & TOO_SHORT
+    assert EXPECTED_STATUS.keys() | ARGUMENTS.keys() | STDIN.keys() | ACCELERATED | TOO_SHORT | FAILS_AT_ONCE <= set(NAMES)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in NAMES]
-)
+def test_every_script_that_searches_is_counted() -> None:
+    """A script that searches or fits by scikit-learn's or skrub's loops is in one of the lists."""
+    asks = re.compile(r"SearchCV\(|cross_val_\w+\(|cross_validate\(|make_\w+_search\(|make_learner\(")
+    searching = {name for name in NAMES if asks.search((SCRIPTS / f"{name}.py").read_text(encoding="utf-8"))}
+    assert searching == ACCELERATED | TOO_SHORT | FAILS_AT_ONCE
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_same_with_and_without(python: Path, name: str, tmp_path: Path) -> None:
-    said = agree(python, name, tmp_path, ["run", "hook"])
+    said = agree(python, name, tmp_path, sides_of(name))
     assert said.status == EXPECTED_STATUS.get(name, 0), said.err.decode()
     assert said.out or said.err
 
 
-@pytest.mark.parametrize("name", ["data_ops_search", "data_ops_learner", "table_vectorizer"])
+@pytest.mark.parametrize("name", ["data_ops_search", "polars_frames"])
 def test_again(python: Path, name: str, tmp_path: Path) -> None:
     """What the store of the user's cache folder has of an earlier process changes nothing that is seen."""
     said = []
     for turn in ("first", "second"):
-        process, folder = start(python, "run", name, tmp_path / turn, STRATUM_REUSE_SECONDS="0")
+        more = {"STRATUM_REUSE_SECONDS": "0", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        process, folder = start(python, "run", name, tmp_path / turn, **more)
         said.append(finish(process, folder, name))
-    assert said[0] == said[1] and said[0].status == 0
-    entries = [path for path in Path(CACHE.name, "stratum", "store").glob("??/*.st")]
+    assert said[0].status == 0 and all(one.nodes is not None and min(one.nodes) > 0 for one in said)
+    said[0].nodes = said[1].nodes = None
+    assert said[0] == said[1]
+    entries = list((tmp_path / "cache" / "stratum" / "store").glob("??/*.st"))
     assert entries
 
 

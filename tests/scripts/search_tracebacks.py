@@ -35,3 +35,11 @@ attempt("earlycv", lambda: skrub.cross_validate(early(data).skb.mark_as_X().skb.
 attempt("rnd", lambda: p.skb.make_randomized_search(n_iter=2, random_state=0,cv=3,error_score="raise").fit({"data":df}))
 attempt("rnd all", lambda: p.skb.make_randomized_search(n_iter=2, random_state=0,cv=3).fit({"data":df}))
 attempt("neg", lambda: X.skb.apply(Ridge(alpha=skrub.choose_from([1.,-2.],name="al")), y=y).skb.make_grid_search(fitted=False,cv=3).fit({"data":df}))
+q = X.skb.apply(Ridge(alpha=skrub.choose_from([1.,2.],name="al")), y=y)
+for wrong in ("max_eror", ["r2", "max_eror"], ["r2", "explained_variance"]):
+    attempt(f"score {wrong}", lambda: q.skb.make_grid_search(cv=3, scoring=wrong).fit({"data":df}))
+    attempt(f"score rnd {wrong}", lambda: q.skb.make_randomized_search(n_iter=1, random_state=0, scoring=wrong).fit({"data":df}))
+    attempt(f"score cv {wrong}", lambda: q.skb.cross_validate({"data":df}, scoring=wrong))
+attempt("splits", lambda: q.skb.make_grid_search(cv=1).fit({"data":df}))
+attempt("splits cv", lambda: q.skb.cross_validate({"data":df}, cv="x"))
+attempt("score sk", lambda: GridSearchCV(Ridge(), {"alpha":[1]}, scoring="max_eror").fit(df[["a"]], df["t"]))

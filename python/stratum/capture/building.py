@@ -324,6 +324,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def _on_death(ref: Any) -> None:
+    if _dead is None:  # the interpreter ends, and has emptied this module: nobody reads the tables any more
+        return
     _dead.append(ref)
     # Nobody may come by later to clear the tables, so do it if one can.
     if _lock.acquire(blocking=False):

@@ -22,6 +22,7 @@ from sklearn.linear_model import _coordinate_descent, _logistic
 from sklearn.metrics import check_scoring
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer, _Scorer
 from sklearn.model_selection import check_cv
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._search_successive_halving import HalvingGridSearchCV, HalvingRandomSearchCV
 from sklearn.model_selection._validation import (
     _aggregate_score_dicts,
@@ -44,9 +45,9 @@ from . import parallels
 from .parallels import Handler, Parallel, call_parallel, handler_here, parallel_to
 
 __all__ = [
-    "Parallel", "check_cv", "check_scoring", "cross_validate_defaults", "indexable", "is_classifier",
-    "multimetric_scorer", "parallel_to", "response_methods", "score_model", "validate_cross_validate", "with_functions",
-    "validate_search",
+    "BaseSearchCV", "Parallel", "check_cv", "check_scoring", "cross_validate_defaults", "indexable", "is_classifier",
+    "multimetric_scorer", "parallel_to", "response_methods", "score_model", "validate_cross_validate",
+    "validate_parameter_constraints", "validate_search", "with_functions",
 ]  # fmt: skip
 
 multimetric_scorer = _MultimetricScorer

@@ -30,6 +30,7 @@ import skrub
 from sklearn.base import BaseEstimator
 
 from . import _skrub_0_11 as sk
+from . import _sklearn as skl
 from . import operators
 
 _HOME = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
@@ -65,6 +66,10 @@ class _Refuses(BaseEstimator):
 # Entered from scikit-learn's loop when fits have failed: raises where all of them have.
 _ALL_FAILED = "_warn_or_raise_about_fit_failures"
 _FOLD = "_fit_and_score"
+# What the two checks before any fit refuse.
+_WRONG_SCORING = {"parameters": "no score of this name", "scoring": ["no score of this name"]}
+# What leaves skrub when it is asked, where it is not what the node raises.
+_EXPECTED = {"all": ValueError, "environment": TypeError, "parameters": ValueError, "scoring": ValueError}
 # What `evaluate` asks first.
 _CHECK = sk.evaluation._check_environment.__code__
 
@@ -128,6 +133,8 @@ class Frames:
             key = (entry, where, _Evaluates if code.co_name == "eval" else _Computes, supervised)
         elif last is operators.FIT_CODE:
             key = (entry, where, _Refuses, supervised)
+        elif where and (check := _check_of(place.tb_frame)):
+            key = (entry, check, _Refuses, supervised)
         else:
             return error
         part = self._parts.get(key)
@@ -161,12 +168,14 @@ class Frames:
                 _fail(entry, where, kind, supervised)
         except Exception as error:
             # (Some other error: a skrub that works in another way. The user's error is left as it is.)
-            expected = {"all": ValueError, "environment": TypeError}.get(where, _Asked)
+            expected = _EXPECTED.get(where, _Asked)
             place = error.__traceback__ if isinstance(error, expected) else None
         found: _Part = []
         while place is not None:
             code = place.tb_frame.f_code
             if code.co_name == _ALL_FAILED or code is _CHECK:
+                break
+            if where in _WRONG_SCORING and _check_of(place.tb_frame) == where:
                 break
             if not place.tb_frame.f_code.co_filename.startswith(_HOME):
                 found.append((place.tb_frame, place.tb_lasti, place.tb_lineno))
@@ -196,6 +205,8 @@ def _fail(entry: str, where: str, kind: type, supervised: bool) -> None:
     how = {
         "cv": 2, "scoring": _no_score, "n_jobs": 1, "error_score": np.nan if where == "all" else "raise",
     }  # fmt: skip
+    if where in _WRONG_SCORING:
+        how["scoring"] = _WRONG_SCORING[where]
     environment = {"x": np.zeros((4, 1)), **({"y": np.arange(4) % 2} if supervised else {})}
     if where == "environment":
         environment["x"] = var
@@ -205,6 +216,19 @@ def _fail(entry: str, where: str, kind: type, supervised: bool) -> None:
         node.skb.make_randomized_search(n_iter=1, refit=False, **how).fit(environment)
     else:
         node.skb.make_grid_search(refit=False, **how).fit(environment)
+
+
+def _check_of(frame: types.FrameType) -> str:
+    """What scikit-learn's loop has entered before any fit: a check of ``"parameters"`` or of ``"scoring"``, or neither."""
+    code = frame.f_code
+    if code in (BaseEstimator._validate_params.__code__, skl.validate_parameter_constraints.__code__):
+        return "parameters"
+    if code is skl.BaseSearchCV._get_scorers.__code__:
+        return "scoring"
+    # (All functions whose parameters are validated have the code of one wrapper.)
+    if code is skl.check_scoring.__code__ and frame.f_locals.get("func") is skl.check_scoring.__wrapped__:
+        return "scoring"
+    return ""
 
 
 def _no_score(model: Any, X: Any, y: Any = None) -> float:
