@@ -37,9 +37,12 @@ ENTRIES = [
     "grid_fit", "grid_fitted", "grid_no_refit", "grid_refit_string", "grid_refit_callable",
     "randomized_fit", "randomized_fitted", "cross_validate", "learner_cross_validate",
     "nested_cross_validate", "batch", "lazy_cross_validate", "lazy_eval", "eval", "learner",
+    "iter_learners_grid", "iter_learners_randomized", "truncated_after",
 ]  # fmt: skip
-# What a case mainly shows, by rotation: searches twice in a round, as nothing else runs them.
-PRIMARY = [e for e in ENTRIES[:7] + ["nested_cross_validate", "batch"] for _ in range(2)] + [
+# How a batch is run: its results as they come, errors among the results, or the first error raised.
+BATCHES = ["completed", "return", "completed", "return", "raise"]
+# What a case mainly shows, by rotation: searches twice in a round, as nothing else runs them; batches in each way.
+PRIMARY = [e for e in ENTRIES[:7] + ["nested_cross_validate"] for _ in range(2)] + len(BATCHES) * ["batch"] + [
     "cross_validate", "learner_cross_validate", "lazy_cross_validate", "learner",
 ]  # fmt: skip
 SECONDARY = ["cross_validate", "eval", "learner", "lazy_cross_validate", "lazy_eval",
@@ -55,7 +58,7 @@ NODES = [
     "AsTuple", "IfElse", "Match", "FreezeAfterFit", "Apply", "AppliedEstimator", "EvalMode",
     "SplitX", "Scoring", "SubsamplePreviews", "ShouldSubsample",
 ]  # fmt: skip
-USES_SPLITTER = frozenset(ENTRIES) - {"lazy_eval", "eval", "learner"}
+USES_SPLITTER = frozenset(ENTRIES) - {"lazy_eval", "eval", "learner", *ENTRIES[-3:]}
 GRID = frozenset({"grid_fit", "grid_fitted", "grid_no_refit", "grid_refit_string",
                   "grid_refit_callable", "nested_cross_validate"})  # fmt: skip
 RANDOMIZED = frozenset({"randomized_fit", "randomized_fitted"})
@@ -175,8 +178,8 @@ COMMON_CLASSIFIERS = ["LogisticRegression", "Nearest", "DecisionTreeClassifier",
 class Generator:
     """One recipe in the making."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, rows: int = 1) -> None:
+        self.seed, self.rows = seed, rows
         self.rng = random.Random(f"recipe:{seed}")
         self.steps: list[dict[str, Any]] = []
         self.tables: dict[str, dict[str, Any]] = {}
@@ -409,7 +412,8 @@ def pd_onehot(g: Generator, f: Frame) -> Frame:
     estimator = g.rng.choice(
         [est("OneHotEncoder", sparse_output=False, handle_unknown="ignore"),
          est("OrdinalEncoder", handle_unknown="use_encoded_value", unknown_value=-1),
-         est("ToCategorical"), est("MinHashEncoder", n_components=2)]
+         est("ToCategorical"), est("MinHashEncoder", n_components=2),
+         est("StringEncoder", n_components=2, random_state=0)]
     )  # fmt: skip
     out = g.apply(f.id, estimator, cols=g.rng.choice(["s0", ["s0"]]))
     cols = {c: d for c, d in f.cols.items() if c != "s0"}
@@ -1064,9 +1068,11 @@ class Case(Generator):
         self.container = rotate("container", seed, CONTAINERS)[0]
         if self.container == "other":
             self.container = r.choice(["polars", "numpy"])
-        joined = rotate("joined", seed, [True, False])[0]
+        # (Every other seed, so that half of any seeds in a row have it.)
+        joined = seed % 2 == 0
         extra = rotate("extra", seed, ["subsample", "", "post", "fails", "unsupervised", "kwargs", "", "override", ""])[0]
         self.subsampled = extra == "subsample"
+        self.mode = rotate("batch", entry_turn, BATCHES)[0]
 
         frame = self.source(splitter_kind, kind)
         frame = self.middle(frame, joined, choice_kinds)
@@ -1077,6 +1083,9 @@ class Case(Generator):
             splitters = [s for s in SPLITTERS if s != "group"] if not self.grouped else ["none"]
             second_splitter = rotate("second splitter", seed, splitters)[0]
             entries.append(self.entry(second, target, second_scorer, second_splitter, extra))
+        third = ("iter_learners_randomized" if self.continuous_allowed else "iter_learners_grid", "", "truncated_after", "")
+        if third[entry_turn % len(third)]:
+            entries.append(self.learners(third[entry_turn % len(third)], target))
         for entry in [*entries, *(item for e in entries for item in e.get("items", ()))]:
             # skrub 0.11 evaluates the keywords of a scorer on the test rows, keeps the values on the
             # nodes, and finds them there when it scores the training rows: wrong weights, or NaN
@@ -1098,7 +1107,7 @@ class Case(Generator):
     def source(self, splitter_kind: str, entry_kind: str) -> Frame:
         """Variables, marks and what comes before them."""
         r = self.rng
-        n = r.choice([20, 30, 40, 60, 90, 120] if r.random() < 0.3 else [24, 32, 40])
+        n = r.choice([20, 30, 40, 60, 90, 120] if r.random() < 0.3 else [24, 32, 40]) * self.rows
         self.n = n
         others = [d for d in DTYPES if d not in ("float64", "int64", "str")]
         drawn = rotate("dtypes", self.seed, others, 4)
@@ -1220,7 +1229,9 @@ class Case(Generator):
         if self.container == "pandas" and frame.container == "pandas" and how in ("vectorizer", "selector"):
             if how == "vectorizer":
                 options = [est("TableVectorizer", high_cardinality="passthrough"),
-                           est("TableVectorizer", low_cardinality=est("ToCategorical"), high_cardinality="drop")]  # fmt: skip
+                           est("TableVectorizer", low_cardinality=est("ToCategorical"), high_cardinality="drop"),
+                           est("TableVectorizer", cardinality_threshold=3,
+                               high_cardinality=est("StringEncoder", n_components=2, random_state=0))]  # fmt: skip
                 node = self.apply(node, r.choice(options))
             else:
                 node = self.add("select", obj=ref(node), cols={"$sel": "numeric_or_boolean", "args": []})
@@ -1231,7 +1242,7 @@ class Case(Generator):
         else:
             node = self.call(fn("numeric"), ref(node))
         if how in ("numeric", "matrix") and r.random() < 0.15:
-            node = self.apply(node, est("PCA", n_components=2, random_state=0))
+            node = self.apply(node, est(r.choice(["PCA", "TruncatedSVD"]), n_components=2, random_state=0))
         kwargs: dict[str, Any] = {"y": ref(self.y_node)}
         model = build_model(self, choice_kinds)
         if extra == "fails" and self.fail_model:
@@ -1371,8 +1382,19 @@ class Case(Generator):
                                      "env": environment(self), "also": [], "rebuild": False})  # fmt: skip
         out["items"] = items
         out["scorer"], out["splitter"] = scorer_kind, splitter_kind
-        out["on_error"] = r.choice(["return", "return", "raise"])
-        out["completed"] = r.random() < 0.3
+        out["on_error"] = "raise" if self.mode == "raise" else "return"
+        out["completed"] = self.mode == "completed"
+        return out
+
+    def learners(self, kind: str, target: str) -> dict[str, Any]:
+        """Learners of all candidates or of some, or the beginning of one learner."""
+        r = self.rng
+        out = {"kind": kind, "target": target, "env": environment(self), "new_env": environment(self, new=True)}
+        if kind == "truncated_after":
+            steps = [s["id"] for s in self.steps if s["op"] in ("apply", "call", "method", "concat", "getitem")]
+            out["after"] = r.choice(steps[-5:])
+        elif kind == "iter_learners_randomized":
+            out["kwargs"] = {"n_iter": r.choice([1, 2]), "random_state": r.choice([0, 5, {"$rng": 11}])}
         return out
 
 
@@ -1389,17 +1411,19 @@ NEEDS = {
 }  # fmt: skip
 
 
-def generate(seed: int) -> dict[str, Any]:
+def generate(seed: int, rows: int = 1) -> dict[str, Any]:
     """The recipe of a seed.
 
     Parameters
     ----------
     seed : int
         Any non-negative integer.
+    rows : int
+        How many times as many rows as usual.
 
     Returns
     -------
     dict
         The recipe; ``json.loads(json.dumps(recipe))`` is the same recipe.
     """
-    return json.loads(json.dumps(Case(seed).make()))
+    return json.loads(json.dumps(Case(seed, rows).make()))
