@@ -412,12 +412,23 @@ def pd_onehot(g: Generator, f: Frame) -> Frame:
     estimator = g.rng.choice(
         [est("OneHotEncoder", sparse_output=False, handle_unknown="ignore"),
          est("OrdinalEncoder", handle_unknown="use_encoded_value", unknown_value=-1),
-         est("ToCategorical"), est("MinHashEncoder", n_components=2),
-         est("StringEncoder", n_components=2, random_state=0)]
+         est("ToCategorical"), est("MinHashEncoder", n_components=2)]
     )  # fmt: skip
     out = g.apply(f.id, estimator, cols=g.rng.choice(["s0", ["s0"]]))
     cols = {c: d for c, d in f.cols.items() if c != "s0"}
     return Frame(out, f.container, cols)
+
+
+def pd_text(g: Generator, f: Frame) -> Frame:
+    """An encoder of text, by a randomized SVD.
+
+    Of texts that are so often there that no two singular values are equal: their vectors would be anybody's choice. And
+    not before a classifier: rounding in single precision (1e-6) moves rows that lie between two classes.
+    """
+    if g.task != "regression":
+        return pd_onehot(g, f) if "s0" in f.cols else pd_passthrough(g, f)
+    texts = g.call(fn("with_text"), ref(f.id))
+    return f.having(g.apply(texts, est("StringEncoder", n_components=2, random_state=0), cols="text"))
 
 
 def pd_passthrough(g: Generator, f: Frame) -> Frame:
@@ -604,6 +615,7 @@ PANDAS_STEPS: list[Callable[[Generator, Frame], Frame]] = [
 # Kinds of nodes that a single step above makes: these steps come twice in a round.
 PANDAS_STEPS += [pd_freeze, pd_applied, pd_subsampled, pd_unpack, pd_unary, pd_if_else]
 PANDAS_STEPS += [pd_if_else, pd_freeze, pd_applied]
+PANDAS_STEPS += 3 * [pd_text]
 
 
 # --------------------------------------------------------------------------
@@ -1229,9 +1241,7 @@ class Case(Generator):
         if self.container == "pandas" and frame.container == "pandas" and how in ("vectorizer", "selector"):
             if how == "vectorizer":
                 options = [est("TableVectorizer", high_cardinality="passthrough"),
-                           est("TableVectorizer", low_cardinality=est("ToCategorical"), high_cardinality="drop"),
-                           est("TableVectorizer", cardinality_threshold=3,
-                               high_cardinality=est("StringEncoder", n_components=2, random_state=0))]  # fmt: skip
+                           est("TableVectorizer", low_cardinality=est("ToCategorical"), high_cardinality="drop")]  # fmt: skip
                 node = self.apply(node, r.choice(options))
             else:
                 node = self.add("select", obj=ref(node), cols={"$sel": "numeric_or_boolean", "args": []})
@@ -1406,7 +1416,7 @@ NEEDS = {
     "pd_column_order": ("n0", "i0"), "pd_unary": ("n0",), "pd_freeze": ("i0",),
     "pd_concat_rows": ("n0",), "pd_custom": ("n0", "i0"), "pd_supervised": ("n0", "i0"),
     "pd_applied": ("n0", "i0"), "pd_where": ("n0", "i0"), "pd_scale": ("n0", "i0"),
-    "pd_if_else": ("i0",), "pl_arith": ("n0", "i0"), "pl_expression": ("n0",),
+    "pd_if_else": ("i0",), "pd_text": ("i0",), "pl_arith": ("n0", "i0"), "pl_expression": ("n0",),
     "pl_onehot": ("s0",), "pl_scale": ("i0",), "pd_frozen_predictor": ("n0", "i0"),
 }  # fmt: skip
 
