@@ -31,10 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"kernels"}),
     frozenset({"value"}),
     frozenset({"graph"}),
-    frozenset({"ops"}),
-    frozenset({"impl"}),
-    frozenset({"native", "rewrite", "lower", "cost", "reuse"}),
-    frozenset({"plan"}),
+    frozenset({"native", "lower", "reuse"}),
     frozenset({"run"}),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -153,12 +153,24 @@ def steps(graphs: int, searches: int, fuzz: int, seed: int) -> list[Step]:
             [["env", "STRATUM_TESTS=thorough", python, "-m", "pytest", "-q", "tests/python", "-m", "many"]],
         )
     )
+    found.append(
+        Step(
+            "skrub-alone",
+            "skrub's own tests without stratum",
+            [["env", "STRATUM_BASELINE=1", python, "-m", "pytest", "-q", "tests/conformance/test_skrub.py", "-k", "alone"]],
+            lines=3,
+        )
+    )
     found.append(step_of_older_sklearn("1.8"))
     for short in other_pythons():
         found += steps_of_python(short, seed)
     found.append(
         Step("graphs", f"{graphs:,} random graphs against skrub", [differential(python, graphs, seed)],
              lines=100, seed=seed)
+    )  # fmt: skip
+    found.append(
+        Step("graphs-rounded", f"{graphs // 5:,} random graphs against skrub, kernels at the default exactness",
+             [[*differential(python, graphs // 5, seed), "--exactness", "equivalent"]], lines=100, seed=seed)
     )  # fmt: skip
     return found
 

@@ -37,7 +37,7 @@ _PACKAGES = {
     "HistGradientBoostingRegressor": "sklearn.ensemble",
     "HistGradientBoostingClassifier": "sklearn.ensemble",
     "GaussianNB": "sklearn.naive_bayes", "KMeans": "sklearn.cluster",
-    "PCA": "sklearn.decomposition", "SelectKBest": "sklearn.feature_selection",
+    "PCA": "sklearn.decomposition", "TruncatedSVD": "sklearn.decomposition", "SelectKBest": "sklearn.feature_selection",
     "StandardScaler": "sklearn.preprocessing", "MinMaxScaler": "sklearn.preprocessing",
     "RobustScaler": "sklearn.preprocessing", "OneHotEncoder": "sklearn.preprocessing",
     "OrdinalEncoder": "sklearn.preprocessing", "TargetEncoder": "sklearn.preprocessing",

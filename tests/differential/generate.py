@@ -37,9 +37,12 @@ ENTRIES = [
     "grid_fit", "grid_fitted", "grid_no_refit", "grid_refit_string", "grid_refit_callable",
     "randomized_fit", "randomized_fitted", "cross_validate", "learner_cross_validate",
     "nested_cross_validate", "batch", "lazy_cross_validate", "lazy_eval", "eval", "learner",
+    "iter_learners_grid", "iter_learners_randomized", "truncated_after",
 ]  # fmt: skip
-# What a case mainly shows, by rotation: searches twice in a round, as nothing else runs them.
-PRIMARY = [e for e in ENTRIES[:7] + ["nested_cross_validate", "batch"] for _ in range(2)] + [
+# How a batch is run: its results as they come, errors among the results, or the first error raised.
+BATCHES = ["completed", "return", "completed", "return", "raise"]
+# What a case mainly shows, by rotation: searches twice in a round, as nothing else runs them; batches in each way.
+PRIMARY = [e for e in ENTRIES[:7] + ["nested_cross_validate"] for _ in range(2)] + len(BATCHES) * ["batch"] + [
     "cross_validate", "learner_cross_validate", "lazy_cross_validate", "learner",
 ]  # fmt: skip
 SECONDARY = ["cross_validate", "eval", "learner", "lazy_cross_validate", "lazy_eval",
@@ -55,7 +58,7 @@ NODES = [
     "AsTuple", "IfElse", "Match", "FreezeAfterFit", "Apply", "AppliedEstimator", "EvalMode",
     "SplitX", "Scoring", "SubsamplePreviews", "ShouldSubsample",
 ]  # fmt: skip
-USES_SPLITTER = frozenset(ENTRIES) - {"lazy_eval", "eval", "learner"}
+USES_SPLITTER = frozenset(ENTRIES) - {"lazy_eval", "eval", "learner", *ENTRIES[-3:]}
 GRID = frozenset({"grid_fit", "grid_fitted", "grid_no_refit", "grid_refit_string",
                   "grid_refit_callable", "nested_cross_validate"})  # fmt: skip
 RANDOMIZED = frozenset({"randomized_fit", "randomized_fitted"})
@@ -175,8 +178,8 @@ COMMON_CLASSIFIERS = ["LogisticRegression", "Nearest", "DecisionTreeClassifier",
 class Generator:
     """One recipe in the making."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, rows: int = 1) -> None:
+        self.seed, self.rows = seed, rows
         self.rng = random.Random(f"recipe:{seed}")
         self.steps: list[dict[str, Any]] = []
         self.tables: dict[str, dict[str, Any]] = {}
@@ -416,6 +419,18 @@ def pd_onehot(g: Generator, f: Frame) -> Frame:
     return Frame(out, f.container, cols)
 
 
+def pd_text(g: Generator, f: Frame) -> Frame:
+    """An encoder of text, by a randomized SVD.
+
+    Of texts that are so often there that no two singular values are equal: their vectors would be anybody's choice. And
+    not before a classifier: rounding in single precision (1e-6) moves rows that lie between two classes.
+    """
+    if g.task != "regression":
+        return pd_onehot(g, f) if "s0" in f.cols else pd_passthrough(g, f)
+    texts = g.call(fn("with_text"), ref(f.id))
+    return f.having(g.apply(texts, est("StringEncoder", n_components=2, random_state=0), cols="text"))
+
+
 def pd_passthrough(g: Generator, f: Frame) -> Frame:
     """Steps that do nothing."""
     return f.having(g.apply(f.id, g.rng.choice([None, "passthrough"])))
@@ -600,6 +615,7 @@ PANDAS_STEPS: list[Callable[[Generator, Frame], Frame]] = [
 # Kinds of nodes that a single step above makes: these steps come twice in a round.
 PANDAS_STEPS += [pd_freeze, pd_applied, pd_subsampled, pd_unpack, pd_unary, pd_if_else]
 PANDAS_STEPS += [pd_if_else, pd_freeze, pd_applied]
+PANDAS_STEPS += 3 * [pd_text]
 
 
 # --------------------------------------------------------------------------
@@ -1064,9 +1080,11 @@ class Case(Generator):
         self.container = rotate("container", seed, CONTAINERS)[0]
         if self.container == "other":
             self.container = r.choice(["polars", "numpy"])
-        joined = rotate("joined", seed, [True, False])[0]
+        # (Every other seed, so that half of any seeds in a row have it.)
+        joined = seed % 2 == 0
         extra = rotate("extra", seed, ["subsample", "", "post", "fails", "unsupervised", "kwargs", "", "override", ""])[0]
         self.subsampled = extra == "subsample"
+        self.mode = rotate("batch", entry_turn, BATCHES)[0]
 
         frame = self.source(splitter_kind, kind)
         frame = self.middle(frame, joined, choice_kinds)
@@ -1077,6 +1095,9 @@ class Case(Generator):
             splitters = [s for s in SPLITTERS if s != "group"] if not self.grouped else ["none"]
             second_splitter = rotate("second splitter", seed, splitters)[0]
             entries.append(self.entry(second, target, second_scorer, second_splitter, extra))
+        third = ("iter_learners_randomized" if self.continuous_allowed else "iter_learners_grid", "", "truncated_after", "")
+        if third[entry_turn % len(third)]:
+            entries.append(self.learners(third[entry_turn % len(third)], target))
         for entry in [*entries, *(item for e in entries for item in e.get("items", ()))]:
             # skrub 0.11 evaluates the keywords of a scorer on the test rows, keeps the values on the
             # nodes, and finds them there when it scores the training rows: wrong weights, or NaN
@@ -1098,7 +1119,7 @@ class Case(Generator):
     def source(self, splitter_kind: str, entry_kind: str) -> Frame:
         """Variables, marks and what comes before them."""
         r = self.rng
-        n = r.choice([20, 30, 40, 60, 90, 120] if r.random() < 0.3 else [24, 32, 40])
+        n = r.choice([20, 30, 40, 60, 90, 120] if r.random() < 0.3 else [24, 32, 40]) * self.rows
         self.n = n
         others = [d for d in DTYPES if d not in ("float64", "int64", "str")]
         drawn = rotate("dtypes", self.seed, others, 4)
@@ -1231,7 +1252,7 @@ class Case(Generator):
         else:
             node = self.call(fn("numeric"), ref(node))
         if how in ("numeric", "matrix") and r.random() < 0.15:
-            node = self.apply(node, est("PCA", n_components=2, random_state=0))
+            node = self.apply(node, est(r.choice(["PCA", "TruncatedSVD"]), n_components=2, random_state=0))
         kwargs: dict[str, Any] = {"y": ref(self.y_node)}
         model = build_model(self, choice_kinds)
         if extra == "fails" and self.fail_model:
@@ -1371,8 +1392,19 @@ class Case(Generator):
                                      "env": environment(self), "also": [], "rebuild": False})  # fmt: skip
         out["items"] = items
         out["scorer"], out["splitter"] = scorer_kind, splitter_kind
-        out["on_error"] = r.choice(["return", "return", "raise"])
-        out["completed"] = r.random() < 0.3
+        out["on_error"] = "raise" if self.mode == "raise" else "return"
+        out["completed"] = self.mode == "completed"
+        return out
+
+    def learners(self, kind: str, target: str) -> dict[str, Any]:
+        """Learners of all candidates or of some, or the beginning of one learner."""
+        r = self.rng
+        out = {"kind": kind, "target": target, "env": environment(self), "new_env": environment(self, new=True)}
+        if kind == "truncated_after":
+            steps = [s["id"] for s in self.steps if s["op"] in ("apply", "call", "method", "concat", "getitem")]
+            out["after"] = r.choice(steps[-5:])
+        elif kind == "iter_learners_randomized":
+            out["kwargs"] = {"n_iter": r.choice([1, 2]), "random_state": r.choice([0, 5, {"$rng": 11}])}
         return out
 
 
@@ -1384,22 +1416,24 @@ NEEDS = {
     "pd_column_order": ("n0", "i0"), "pd_unary": ("n0",), "pd_freeze": ("i0",),
     "pd_concat_rows": ("n0",), "pd_custom": ("n0", "i0"), "pd_supervised": ("n0", "i0"),
     "pd_applied": ("n0", "i0"), "pd_where": ("n0", "i0"), "pd_scale": ("n0", "i0"),
-    "pd_if_else": ("i0",), "pl_arith": ("n0", "i0"), "pl_expression": ("n0",),
+    "pd_if_else": ("i0",), "pd_text": ("i0",), "pl_arith": ("n0", "i0"), "pl_expression": ("n0",),
     "pl_onehot": ("s0",), "pl_scale": ("i0",), "pd_frozen_predictor": ("n0", "i0"),
 }  # fmt: skip
 
 
-def generate(seed: int) -> dict[str, Any]:
+def generate(seed: int, rows: int = 1) -> dict[str, Any]:
     """The recipe of a seed.
 
     Parameters
     ----------
     seed : int
         Any non-negative integer.
+    rows : int
+        How many times as many rows as usual.
 
     Returns
     -------
     dict
         The recipe; ``json.loads(json.dumps(recipe))`` is the same recipe.
     """
-    return json.loads(json.dumps(Case(seed).make()))
+    return json.loads(json.dumps(Case(seed, rows).make()))

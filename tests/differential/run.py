@@ -31,6 +31,8 @@ from tests.differential import compare, generate  # noqa: E402
 
 AT_LEAST = 20
 GRACE = 30.0
+# How many times the rows: kernels that transform begin at 100.
+ROWS = {"identical": 1, "equivalent": 6}
 
 
 class SideProcess:
@@ -46,12 +48,20 @@ class SideProcess:
         Seconds that one recipe may take.
     faulty : bool
         Use the build of stratum with planted faults, if there is one.
+    exactness : str
+        ``"identical"``, or ``"equivalent"``: the default, so nothing is set.
     """
 
     def __init__(
-        self, engine: str, plant: str | None = None, limit: float = 180.0, *, faulty: bool = False
+        self,
+        engine: str,
+        plant: str | None = None,
+        limit: float = 180.0,
+        *,
+        faulty: bool = False,
+        exactness: str = "identical",
     ) -> None:
-        self.engine, self.plant, self.limit = engine, plant, limit
+        self.engine, self.plant, self.limit, self.exactness = engine, plant, limit, exactness
         self.faulty = faulty or plant is not None
         self.process: subprocess.Popen[bytes] | None = None
         self.log = tempfile.TemporaryFile()
@@ -67,7 +77,9 @@ class SideProcess:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
             environment[name] = "1"
         environment["STRATUM_PROGRESS"] = "0"
-        environment["STRATUM_EXACTNESS"] = "identical"
+        environment.pop("STRATUM_EXACTNESS", None)
+        if self.exactness != "equivalent":
+            environment["STRATUM_EXACTNESS"] = self.exactness
         # Everything that may be kept is: a recipe runs several searches and evaluations of one graph.
         environment["STRATUM_REUSE"], environment["STRATUM_REUSE_SECONDS"] = "memory", "0"
         if self.faulty and environment.get("STRATUM_FAULTS"):
@@ -156,6 +168,17 @@ class Outcome:
     entries: int = 0
     entries_failed: int = 0
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    exactness: set[str] = dataclasses.field(default_factory=set)
+    # How many floats were equal, and how many were not: see ``compare.Tolerance``.
+    numbers: dict[str, int] = dataclasses.field(default_factory=dict)
+    largest: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def measured(self, tolerance: compare.Tolerance) -> None:
+        """Count what was compared with a tolerance."""
+        for name in ("exact", "rounded", "loosened", "decided"):
+            self.numbers[name] = self.numbers.get(name, 0) + getattr(tolerance, name)
+        kind = "loosened" if tolerance.loose > tolerance.relative else "rounded"
+        self.largest[kind] = max(self.largest.get(kind, 0.0), tolerance.largest)
 
     def add(self, result: dict[str, Any], other: dict[str, Any]) -> None:
         """Count what one recipe covered on the plain side, and what the other side fell back on."""
@@ -180,6 +203,7 @@ class Outcome:
         fallbacks = collections.Counter(self.fallbacks)
         fallbacks.update(f"{what}: {reason}" for what, reason in other.get("fallbacks", []))
         self.fallbacks = dict(fallbacks)
+        self.exactness |= {other["exactness"]} if "exactness" in other else set()
         for side, one in (("left", result), ("right", other)):
             self.seconds[side] = self.seconds.get(side, 0.0) + one.get("seconds", 0.0)
         if result.get("warnings") != other.get("warnings"):
@@ -195,13 +219,16 @@ class Outcome:
     def table(self) -> str:
         """The coverage, the failures and the fallbacks as text."""
         lines = [f"{self.graphs} graphs; {self.entries} entries, {self.entries_failed} of them failed on both sides"]
-        for family in ("node", "choice", "splitter", "scorer", "entry", "dtype"):
+        for family in ("node", "choice", "splitter", "scorer", "entry", "batch", "dtype"):
             names = [k for k in expected() if k.startswith(f"{family}:")]
             lines.append(f"{family:>9}: " + " ".join(f"{n.split(':')[1]}={self.coverage.get(n, 0)}" for n in names))
         others = {k: v for k, v in sorted(self.coverage.items()) if ":" not in k}
         lines.append("    other: " + " ".join(f"{k}={v}" for k, v in others.items()))
         lines.append("   errors: " + " ".join(f"{k}={v}" for k, v in sorted(self.errors.items())))
         lines.append("  seconds: " + " ".join(f"{k}={v:.1f}" for k, v in self.seconds.items()))
+        if self.numbers:
+            lines.append("  numbers: " + " ".join(f"{k}={v}" for k, v in self.numbers.items()))
+            lines.append("    apart: " + " ".join(f"{k}={v:.1e}" for k, v in self.largest.items()))
         for what, count in sorted(self.warnings.items(), key=lambda p: -p[1])[:8]:
             lines.append(f" warnings: {count} x {what}")
         for what, count in sorted(self.fallbacks.items(), key=lambda p: -p[1]):
@@ -217,6 +244,7 @@ def expected() -> list[str]:
         + [f"splitter:{s}" for s in generate.SPLITTERS]
         + [f"scorer:{s}" for s in generate.SCORERS]
         + [f"entry:{e}" for e in generate.ENTRIES]
+        + ["batch:completed", "batch:return"]
         + [f"dtype:{d}" for d in [*generate.DTYPES, "polars", "numpy"]]
     )
 
@@ -231,6 +259,7 @@ def compare_seeds(
     stop_at: int = 5,
     on_difference: Callable[[str], None] | None = None,
     recipes: dict[int, dict[str, Any]] | None = None,
+    exactness: str = "identical",
 ) -> Outcome:
     """Run the recipes of these seeds on both sides and compare.
 
@@ -252,6 +281,9 @@ def compare_seeds(
         Called with the text of each difference as it is found.
     recipes : dict, optional
         Recipes to use instead of the generated ones, by seed.
+    exactness : str
+        ``"identical"``: bit by bit. ``"equivalent"``: stratum as its users get it, on more rows, so that kernels are
+        at work, with the tolerance of ``compare.tolerance_for``.
 
     Returns
     -------
@@ -266,26 +298,29 @@ def compare_seeds(
     failures: list[BaseException] = []
 
     def work() -> None:
-        sides = (SideProcess("skrub", limit=limit), SideProcess(right, plant, limit))
+        sides = (SideProcess("skrub", limit=limit), SideProcess(right, plant, limit, exactness=exactness))
         try:
             while len(outcome.differences) < stop_at and not failures:
                 try:
                     seed = todo.get_nowait()
                 except queue.Empty:
                     return
-                recipe = (recipes or {}).get(seed) or generate.generate(seed)
+                recipe = (recipes or {}).get(seed) or generate.generate(seed, rows=ROWS[exactness])
+                tolerance = compare.tolerance_for(recipe) if exactness == "equivalent" else None
                 for side in sides:
                     side.send(recipe)
                 left, other = sides[0].receive(), sides[1].receive()
                 problem = next(
                     (f"seed {seed}: {r} on the {name} side\nrecipe: {json.dumps(recipe)}\n"
-                     f"again:  python -m tests.differential.run --seed {seed} --count 1"
+                     f"again:  {compare.again(seed, tolerance)}"
                      for name, r in (("left", left), ("right", other))
                      if {"hung", "died", "timeout"} & set(r)),
                     None,
-                ) or compare.report(recipe, left, other)  # fmt: skip
+                ) or compare.report(recipe, left, other, tolerance)  # fmt: skip
                 with lock:
                     outcome.add(left, other)
+                    if tolerance is not None:
+                        outcome.measured(tolerance)
                     if problem is not None:
                         outcome.differences.append(problem)
                         if on_difference is not None:
@@ -317,6 +352,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--plant", default=None, help="plant a fault in the engine under test")
     parser.add_argument("--stop-at", type=int, default=5, help="stop after so many differences")
     parser.add_argument("--limit", type=float, default=180.0, help="seconds a graph may take on a side")
+    parser.add_argument("--exactness", choices=sorted(ROWS), default="identical", help="how exact stratum is to be")
     parser.add_argument("--print-coverage", action="store_true")
     parser.add_argument("--print-recipes", action="store_true", help="print recipes and run nothing")
     options = parser.parse_args(arguments)
@@ -325,7 +361,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"seeds {seed} .. {seed + count - 1}", flush=True)
     if options.print_recipes:
         for one in range(seed, seed + count):
-            print(json.dumps(generate.generate(one)))
+            print(json.dumps(generate.generate(one, rows=ROWS[options.exactness])))
         return 0
     started = time.monotonic()
     outcome = compare_seeds(
@@ -335,6 +371,7 @@ def main(arguments: list[str] | None = None) -> int:
         workers=max(1, min(options.workers, count)),
         limit=options.limit,
         stop_at=options.stop_at,
+        exactness=options.exactness,
         on_difference=lambda text: print(text, flush=True),
     )
     if options.print_coverage or options.soak:

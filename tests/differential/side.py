@@ -46,6 +46,8 @@ from tests.differential.build import Builder, make_tables  # noqa: E402
 
 # Generous: a case takes about a second, but a machine may be busy with other things.
 TIME_LIMIT = 180.0
+# Entries that make no run of the engine's of their own.
+_NO_RUN = ("eval", "learner", "iter_learners_grid", "iter_learners_randomized", "truncated_after")
 # What skrub writes on a node when it is fitted.
 _FITTED = ("estimator_", "estimator_was_wrapped_", "_y_type", "_y_col_names", "all_outputs_", "value_")
 
@@ -247,6 +249,8 @@ class Side:
         builder = Builder(recipe, self.package, tables)
         out["coverage"] = {"nodes": [], "dtypes": _dtypes(tables), "tags": list(recipe["tags"]), "entries": []}
         out["fallbacks"] = []
+        if self.engine == "stratum":
+            out["exactness"] = self.package.get_config()["exactness"]
         try:
             target = builder.build()
         except Exception as error:
@@ -265,7 +269,7 @@ class Side:
             else:
                 out["coverage"]["entries"] += _entry_tags(entry, recipe) + self.notes
             out["entries"].append([entry["kind"], described])
-            if self.engine == "stratum" and entry["kind"] not in ("eval", "learner"):
+            if self.engine == "stratum" and entry["kind"] not in _NO_RUN:
                 out["fallbacks"] += self._fallbacks(entry["kind"])
         # The user's data, graph and estimators are as they were.
         # (Evaluated in place, skrub draws from the RandomState that the user handed over; the engine
@@ -305,6 +309,10 @@ class Side:
             return self._eval(entry, builder)
         if kind == "learner":
             return self._learner(entry, builder)
+        if kind.startswith("iter_learners"):
+            return self._learners(entry, builder)
+        if kind == "truncated_after":
+            return self._truncated(entry, builder)
         if kind == "nested_cross_validate":
             target = self._target(entry, builder)
             self._note_nodes(target)
@@ -466,6 +474,21 @@ class Side:
         learner.fit(env)
         return {"learner": describe_learner(learner, [new])}
 
+    def _learners(self, entry: dict[str, Any], builder: Builder) -> Any:
+        target = self._target(entry, builder)
+        out = []
+        for learner in getattr(target.skb, entry["kind"])(**self._kwargs(entry, builder)):
+            env, new = builder.environment(entry["env"]), builder.environment(entry["new_env"])
+            fitted = attempt(lambda one=learner, e=env: type(one.fit(e)).__name__)
+            out.append([fitted, describe_learner(learner, [] if isinstance(fitted, dict) else [new])])
+        return out
+
+    def _truncated(self, entry: dict[str, Any], builder: Builder) -> Any:
+        learner = self._target(entry, builder).skb.make_learner()
+        learner.fit(builder.environment(entry["env"]))
+        beginning = learner.truncated_after(builder.objects[entry["after"]].skb.id)
+        return describe_learner(beginning, [builder.environment(entry["new_env"])])
+
 
 # --------------------------------------------------------------------------
 # what a recipe covered
@@ -498,6 +521,8 @@ def _dtypes(tables: dict[str, Any]) -> list[str]:
 
 def _entry_tags(entry: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
     out = [f"entry:{entry['kind']}"]
+    if entry["kind"] == "batch":
+        out.append("batch:completed" if entry["completed"] else f"batch:{entry['on_error']}")
     if "scorer" in entry:
         out.append(f"scorer:{entry['scorer']}")
     splitter = entry.get("splitter")

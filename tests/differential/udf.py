@@ -370,6 +370,13 @@ def failing_scorer(estimator: Any, X: Any, y: Any) -> float:
     raise ValueError("this scorer always fails")
 
 
+def with_text(frame: Any) -> Any:
+    """A column of three texts, of which each is about twice as frequent as the next."""
+    number = np.asarray(frame["i0"], dtype=np.float64)
+    words = np.array(["alpha apple", "beta book", "gym"], dtype=object)
+    return frame.assign(text=words[np.searchsorted([3.0, 6.0], number, side="right")])
+
+
 def refit_lowest(cv_results: dict[str, Any]) -> int:
     """``refit`` as a callable: the last of the candidates with the lowest mean of a test score."""
     keys = [k for k in cv_results if k.startswith("mean_test_")]

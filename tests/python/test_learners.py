@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pathlib
 import pickle
+import re
 import sys
 import tempfile
 
@@ -356,17 +357,26 @@ def test_what_reports_are_made_of():
     sides.same(reports)
 
 
-def full_report(skrub, broken):
+def nothing_of(frame, mode):
+    return frame if mode == "preview" else frame["nothing"]
+
+
+def full_report(skrub, how):
     data = skrub.var("data", table())
     X = data[["a", "b", "c"]].skb.mark_as_X()
-    if broken:
-        X = skrub.deferred(lambda frame: frame["nothing"])(X) if not broken == "values" else X
+    if how == "broken":
+        X = skrub.deferred(nothing_of)(X, skrub.eval_mode())
     op = X.skb.apply(LogisticRegression(), y=data["label"].skb.mark_as_y())
     with tempfile.TemporaryDirectory() as folder:
-        given = {} if broken else {"environment": {"data": table(30)}}
+        given = {} if how == "values" else {"environment": {"data": table(30)}}
         made = op.skb.full_report(open=False, output_dir=os.path.join(folder, "it"), **given)
-        pages = sorted(p.name for p in made["report_path"].parent.iterdir())
-    return type(made["result"]).__name__, repr(made["error"]), pages, sorted(made)
+        texts = {p.name: p.read_text() for p in sorted(made["report_path"].parent.glob("*.html"))}
+    error = made["error"]
+    # Which nodes were computed, which one failed, and which never had their turn.
+    said = [(name, "KeyError" in text, "nothing_of" in text) for name, text in texts.items()]
+    status = re.findall(r"data-node-status='(.*?)'", texts["index.html"])
+    cause = None if error is None else repr(error.__cause__)
+    return made["result"], type(error).__name__, str(error), cause, said, status, sorted(made)
 
 
 def learner_report(skrub, mode, rows):
@@ -394,12 +404,21 @@ def test_learner_report(mode, rows):
     sides.same(learner_report, mode, rows)
 
 
-def test_full_report():
+@pytest.mark.parametrize("how", ["environment", "values", "broken"])
+def test_full_report(how):
+    """A report on data that are handed over, on the values of the variables, and of a pipeline that fails."""
     from skrub._data_ops import _utils
 
     if not _utils.has_graphviz():
         pytest.skip("graphviz is not installed")
-    sides.same(full_report, "")
+    result, kind, text, _, said, status, _ = sides.same(full_report, how).value
+    assert (result is None) == (how == "broken") and len(said) >= 5
+    assert (kind == "NoneType") == (how != "broken")
+    if how == "broken":
+        assert "nothing" in text and any(failed for _, failed, _ in said), text
+        assert '"success"' in status[0] and status[0].count('"error"') == 1 and '"skipped"' in status[0], status
+    else:
+        assert not any(failed for _, failed, _ in said) and "error" not in status[0] and len(result) == (60 if how == "values" else 30)
 
 
 # -- Portable results -----------------------------------------------------------------------------

@@ -6,13 +6,14 @@ where the right answer can be said in a line, it is said too.
 
 from __future__ import annotations
 
-import copy
 import math
+import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
 import sides
+from sklearn import metrics
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -145,24 +146,48 @@ def test_a_minus_a():
 # -- Scores ---------------------------------------------------------------------------------------
 
 
+PENALTIES = [0.001, 1.0]
+
+
 def case_scorers(skrub, scoring):
     X, y = xy(skrub)
     pred = X.skb.apply(StandardScaler()).skb.apply(
-        LogisticRegression(C=skrub.choose_from([0.001, 1.0], name="C")), y=y
+        LogisticRegression(C=skrub.choose_from(PENALTIES, name="C")), y=y
     )
     search = pred.skb.make_grid_search(fitted=True, cv=3, scoring=scoring, refit=False)
-    table = pred.skb.cross_validate(cv=3, scoring=scoring)
+    table = pred.skb.cross_validate(cv=3, scoring=scoring, return_indices=True)
     return {"search": search.cv_results_, "table": table}
 
 
-@pytest.mark.parametrize("scoring", ["roc_auc", "neg_log_loss", "average_precision", "neg_brier_score"])
-def test_scorers_call_the_model_in_their_own_way(scoring):
+@pytest.mark.parametrize(
+    "scoring, metric, sign, soft",
+    [
+        ("roc_auc", metrics.roc_auc_score, 1, "decision_function"),
+        ("neg_log_loss", metrics.log_loss, -1, "predict_proba"),
+        ("average_precision", metrics.average_precision_score, 1, "decision_function"),
+        ("neg_brier_score", metrics.brier_score_loss, -1, "predict_proba"),
+    ],
+)
+def test_scorers_call_the_model_in_their_own_way(scoring, metric, sign, soft):
+    """Each score is the metric of probabilities or decisions, and not that of predicted labels."""
     value = sides.same(case_scorers, scoring).value
     X, y = data()
-    # Not what comes out when predicted labels are handed to the metric.
-    labels = LogisticRegression().fit(StandardScaler().fit_transform(X), y).predict(X)
-    assert set(labels) == {0, 1}
-    assert len(set(value["search"]["split0_test_score"])) == 2
+    table = value["table"]
+    assert len(table) == 3
+    for fold, (train, test) in enumerate(zip(table["train_indices"], table["test_indices"])):
+        scaler = StandardScaler().fit(X.iloc[train])
+        for candidate, C in enumerate(PENALTIES):
+            assert value["search"]["params"][candidate] == {"data_op__0": candidate}
+            model = LogisticRegression(C=C).fit(scaler.transform(X.iloc[train]), y.iloc[train])
+            rows, truth = scaler.transform(X.iloc[test]), y.iloc[test]
+            answer = getattr(model, soft)(rows)
+            right = sign * metric(truth, answer if answer.ndim == 1 else answer[:, 1])
+            labels = sign * metric(truth, model.predict(rows))
+            score = value["search"][f"split{fold}_test_score"][candidate]
+            assert score == pytest.approx(right, rel=1e-9), (fold, C)
+            assert abs(score - labels) > 1e-3, (fold, C)
+            if candidate == 0:
+                assert table["test_score"].iloc[fold] == score
 
 
 def case_default_scoring(skrub, classes):
@@ -305,31 +330,83 @@ def test_setting_one_option_leaves_the_others():
 
 
 def picture(data_op):
-    """Everything that is on the nodes of a graph, by node."""
+    """Everything that is on the nodes of a graph, by node: which objects, and what is in them."""
     from skrub._data_ops import _evaluation
 
     found = []
     for node in _evaluation.nodes(data_op):
         impl = node._skrub_impl
-        found.append((id(impl), type(impl), {k: id(v) for k, v in vars(impl).items() if k != "results"}))
+        found.append((id(impl), type(impl), {k: (id(v), content(v)) for k, v in vars(impl).items()}))
     return found
+
+
+def content(value, above=()):
+    """What an object is made of: it shows a change made in place, and which objects its parts are."""
+    from skrub._data_ops._data_ops import DataOp
+
+    if id(value) in above or isinstance(value, DataOp | type) or callable(value):
+        return id(value)
+    above = (*above, id(value))
+    if isinstance(value, dict):
+        return [(content(k, above), id(v), content(v, above)) for k, v in value.items()]
+    if isinstance(value, list | tuple):
+        return [(id(v), content(v, above)) for v in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    if isinstance(value, pd.DataFrame):
+        return [(name, content(value[name])) for name in value.columns]
+    if isinstance(value, pd.Series | pd.Index):
+        return value.name, pickle.dumps(value.to_numpy()), None if isinstance(value, pd.Index) else content(value.index)
+    if isinstance(value, np.ndarray):
+        return pickle.dumps(value)
+    if hasattr(value, "__dict__"):
+        return type(value), content(vars(value), above)
+    return type(value), repr(value)
+
+
+def users_graph(stratum):
+    """Data, a graph with choices and an estimator on it, and that estimator."""
+    X, y = data()
+    x = stratum.var("X", X).skb.mark_as_X()
+    target = stratum.var("y", y).skb.mark_as_y()
+    forest = RandomForestClassifier(n_estimators=stratum.choose_from([2, 3], name="n"), random_state=0)
+    return X, y, (x + 0).skb.apply(StandardScaler()).skb.apply(forest, y=target), forest
+
+
+def test_the_picture_of_a_graph_shows_each_change():
+    """What the next test stands on: changes in place, of attributes, of estimators, of data and of results."""
+    import stratum
+    from skrub._data_ops import _evaluation
+
+    X, _, pred, forest = users_graph(stratum)
+    impls = [node._skrub_impl for node in _evaluation.nodes(pred)]
+    apply = next(i for i in impls if getattr(i, "estimator", None) is forest)
+
+    def changes(do, undo):
+        before = picture(pred)
+        assert picture(pred) == before
+        do()
+        assert picture(pred) != before
+        undo()
+        assert picture(pred) == before
+
+    changes(lambda: setattr(forest, "max_depth", 3), lambda: setattr(forest, "max_depth", None))
+    changes(lambda: apply.results.update(fit=1), lambda: apply.results.pop("fit"))
+    changes(lambda: setattr(apply, "note", 1), lambda: delattr(apply, "note"))
+    value = X.iloc[0, 0]
+    changes(lambda: X.isetitem(0, X["a"].where(X.index != 0, 7.0)), lambda: X.isetitem(0, X["a"].where(X.index != 0, value)))
 
 
 def test_the_users_graph_is_untouched():
     import stratum
 
-    X, y = data()
-    x = stratum.var("X", X).skb.mark_as_X()
-    target = stratum.var("y", y).skb.mark_as_y()
-    forest = RandomForestClassifier(n_estimators=stratum.choose_from([2, 3], name="n"), random_state=0)
-    pred = (x + 0).skb.apply(StandardScaler()).skb.apply(forest, y=target)
-    estimators = copy.deepcopy(forest.get_params()["random_state"]), vars(forest).copy()
-    before, values = picture(pred), (X.copy(), y.copy())
+    X, y, pred, forest = users_graph(stratum)
+    before, values, parameters = picture(pred), (X.copy(), y.copy()), content(vars(forest))
     search = pred.skb.make_grid_search(cv=3)
     result = stratum.run([(search, {"X": X, "y": y}), stratum.lazy.cross_validate(pred)])[0]
     assert result is search and len(search.cv_results_["params"]) == 2
     assert picture(pred) == before
-    assert vars(forest) == estimators[1]
+    assert content(vars(forest)) == parameters
     pd.testing.assert_frame_equal(X, values[0])
     pd.testing.assert_series_equal(y, values[1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
 
@@ -167,3 +168,28 @@ def test_format(tree):
     tree.add("src/base/base.c", "int f( void ) {\n  return 1; }\n")
     (problem,) = check_tree.check_format(tree.root)
     assert problem.startswith("src/base/base.c: not as clang-format has it")
+
+
+def private_imports(path):
+    """What a file imports of skrub and scikit-learn under private names."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] in ("skrub", "sklearn") and any(p.startswith("_") and not p.startswith("__") for p in parts):
+                yield name
+
+
+def test_private_names_of_the_libraries_stand_where_contributing_says():
+    root = ROOT / "python" / "stratum"
+    found = {p.relative_to(root).as_posix() for p in root.rglob("*.py") if any(private_imports(p))}
+    told = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Style")[2].partition("\n## ")[0]
+    told = told.partition("- Private names")[2].partition("\n- ")[0]
+    assert "hosts/_skrub_0_11.py" in found and "native/_sklearn.py" in found
+    for name in found:
+        assert name.removeprefix("hosts/").removeprefix("native/") in told, name
