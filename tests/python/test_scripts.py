@@ -106,6 +106,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [interpreter, "-m", "stratum", "install-hook"], env=environment(), capture_output=True, text=True, check=True
     )
     assert str(site / "stratum_hook.pth") in done.stdout
+    # Matplotlib says so where it has to look for fonts for long: in the cache folder of these tests, once, before all.
+    fonts = "import importlib.util, importlib\nif importlib.util.find_spec('matplotlib'): importlib.import_module('matplotlib.font_manager')"
+    subprocess.run([interpreter, "-c", fonts], env=environment(), capture_output=True, check=True)
     return interpreter
 
 
