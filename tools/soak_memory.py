@@ -5,7 +5,8 @@ Run by tools/soak.py with the installed package. Each search is built anew, so t
 and values of earlier ones must be given back; every fourth goes through `stratum.run` with a
 cross-validation beside it, and every tenth has a candidate that fails. Resident memory is read
 after each hundredth search, with the garbage collected and free pages returned, and must not grow
-by more than `--limit` KiB a search after the first fifth.
+by more than `--limit` KiB a search after the first fifth. Everything is kept for later runs that may be, within a
+mebibyte: what is kept is bounded, and what goes is given back.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def main() -> int:
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.normal(size=(60, 3)), columns=["a", "b", "y"])
+    stratum.set_config(reuse="memory", reuse_bytes=1 << 20, reuse_seconds=0)
     warnings.simplefilter("ignore")  # the candidates that fail say so each time
     step = max(1, arguments.searches // 10)
     samples: list[tuple[int, float]] = []
