@@ -180,7 +180,7 @@ static int weigh(st_store *s, victims *all, victims *lost, st_error *err)
             lost->v[n++] = lost->v[i];
     }
     lost->n = n;
-    qsort(all->v, all->n, sizeof *all->v, by_worth);
+    if (all->n) qsort(all->v, all->n, sizeof *all->v, by_worth); /* (of nothing it would be given no array) */
     return ST_OK;
 }
 

@@ -664,19 +664,14 @@ static void load(st_run *r, st_task *t, void *worker)
     pthread_mutex_lock(&r->lock);
 }
 
-/* What was computed may be worth keeping: its outputs are held meanwhile.  The lock is not held. */
-static void offer(st_run *r, st_task *t, st_exec *e, double spent, double before, bool telling)
+/* What was computed may be worth keeping: its outputs are held meanwhile.  Whether it is kept, and what
+ * loading it takes then.  The lock is not held: what others read of the task is written by the caller. */
+static bool offer(const st_run *r, st_exec *e, double spent, double again, bool telling, double *load)
 {
-    const st_node *n = t->node;
-    double kept = 0;
-    bool keep = r->recall.offer && n->plain && !(n->flags & ST_N_ONCE) && !telling && !e->becomes.node &&
-                !(n->op->props & (ST_P_EXPANDS | ST_P_CHOOSES));
-    t->telling = telling;
-    t->again = spent + before;
-    if (keep && t->again >= r->recall.worth && r->recall.offer(r->recall.ud, e, spent, t->again, &kept)) {
-        t->again = kept;
-        t->kept = true;
-    }
+    const st_node *n = e->node;
+    if (!r->recall.offer || !n->plain || (n->flags & ST_N_ONCE) || telling || e->becomes.node) return false;
+    if (n->op->props & (ST_P_EXPANDS | ST_P_CHOOSES) || again < r->recall.worth) return false;
+    return r->recall.offer(r->recall.ud, e, spent, again, load);
 }
 
 /* Execute one READY task taken from its queue.  The lock is held on entry and on return. */
@@ -744,9 +739,16 @@ static void execute(st_run *r, st_task *t, void *worker)
         rc = n->op->exec ? n->op->exec(&e, &err) : st_fail(&err, ST_EUNSUPPORTED, "nothing runs it");
     double spent = now() - from;
     current = outer;
-    if (rc == ST_OK) offer(r, t, &e, spent - t->away, again, telling || e.telling || t->heard);
+    double own = spent - t->away, load_seconds = 0;
+    telling |= e.telling || t->heard;
+    bool kept = rc == ST_OK && offer(r, &e, own, own + again, telling, &load_seconds);
 
     pthread_mutex_lock(&r->lock);
+    if (rc == ST_OK) {
+        t->telling = telling;
+        t->again = kept ? load_seconds : own + again;
+        t->kept |= kept;
+    }
     if (rc == ST_OK && (n->op->props & ST_P_CHOOSES)) {
         if (e.choice == 0 && k > 0) /* the condition itself is the option */
             out[0] = st_value_retain(in[0]);
