@@ -80,8 +80,10 @@ class SideProcess:
         environment.pop("STRATUM_EXACTNESS", None)
         if self.exactness != "equivalent":
             environment["STRATUM_EXACTNESS"] = self.exactness
-        # Everything that may be kept is: a recipe runs several searches and evaluations of one graph.
-        environment["STRATUM_REUSE"], environment["STRATUM_REUSE_SECONDS"] = "memory", "0"
+        # With STRATUM_DIFF_REUSE everything that may be kept is: a recipe runs several searches and evaluations of one
+        # graph. Not by default: what a MinHashEncoder remembers of strings it has seen is then of fewer strings.
+        keeps = bool(environment.get("STRATUM_DIFF_REUSE"))
+        environment["STRATUM_REUSE"], environment["STRATUM_REUSE_SECONDS"] = ("memory", "0") if keeps else ("off", "0")
         if self.faulty and environment.get("STRATUM_FAULTS"):
             # A build of stratum whose C library has the planted faults compiled in.
             paths = [environment["STRATUM_FAULTS"], environment.get("PYTHONPATH", "")]

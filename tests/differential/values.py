@@ -16,6 +16,7 @@ import decimal
 import enum
 import functools
 import json
+import os
 import re
 import struct
 import types
@@ -38,6 +39,8 @@ TIME_KEYS = frozenset(
 # Attributes that hold a duration or something that lives outside the value: the distribution of a
 # numeric choice carries NumPy's global generator.
 _SKIPPED_ATTRIBUTES = frozenset({"refit_time_", "_repr_html_", "_sklearn_output_config_", "_distrib"})
+if os.environ.get("STRATUM_DIFF_REUSE"):  # a memo that transforming fills: what is recalled is not transformed
+    _SKIPPED_ATTRIBUTES |= {"hash_dict_"}
 
 
 def scrub(text: str) -> str:
