@@ -17,6 +17,7 @@ import pandas as pd
 
 from . import _patch, engine
 from .hosts import searches
+from .reuse.values import attributes
 
 RELATIVE = 1e-9  # rounding may differ where libraries ran with other thread counts
 
@@ -74,17 +75,7 @@ def difference(a: Any, b: Any, where: str) -> str | None:
     if isinstance(a, (type, types.FunctionType, types.BuiltinFunctionType)):
         return None if a is b else f"{where}: {a!r} and {b!r}"
     # Whatever else has attributes is compared by them; what has none (a booster's own memory) is not.
-    return difference(_attributes(a), _attributes(b), where)
-
-
-def _attributes(value: Any) -> dict[str, Any]:
-    found = dict(getattr(value, "__dict__", {}))
-    for base in type(value).__mro__:
-        slots = vars(base).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if not name.startswith("__") and hasattr(value, name):
-                found[name] = getattr(value, name)
-    return found
+    return difference(attributes(a), attributes(b), where)
 
 
 def _results(item: searches.Item, value: Any) -> Any:

@@ -114,13 +114,18 @@ def _held(value: Any, kind: type) -> Iterable[Any]:
         return value.get_params().values() if hasattr(value, "get_params") else ()
     if not module.startswith(_LIBRARIES) or module.startswith("scipy.sparse.") or isinstance(value, _CODE):
         return ()
-    held = list(getattr(value, "__dict__", {}).values())
-    for base in kind.__mro__:
+    return attributes(value).values()
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """What an object holds by name, in slots too."""
+    found = dict(getattr(value, "__dict__", {}))
+    for base in type(value).__mro__:
         slots = vars(base).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
             if name not in ("__dict__", "__weakref__") and hasattr(value, name):
-                held.append(getattr(value, name))
-    return held
+                found[name] = getattr(value, name)
+    return found
 
 
 _CODE = (type, types.FunctionType, types.BuiltinFunctionType)
