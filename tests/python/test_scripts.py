@@ -215,7 +215,10 @@ def test_every_script_that_searches_is_counted() -> None:
     assert searching == ACCELERATED | TOO_SHORT | FAILS_AT_ONCE
 
 
-@pytest.mark.parametrize("name", NAMES)
+# (The quick part leaves out what loads the libraries on every side.)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ACCELERATED | TOO_SHORT else []) for name in NAMES]
+)
 def test_same_with_and_without(python: Path, name: str, tmp_path: Path) -> None:
     said = agree(python, name, tmp_path, sides_of(name))
     assert said.status == EXPECTED_STATUS.get(name, 0), said.err.decode()
